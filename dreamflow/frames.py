@@ -1,0 +1,126 @@
+"""The words for pictures and time that every other module shares.
+
+Convention. Two forms of picture exist and are never mixed:
+
+- an **array** is what media code reads and writes: `[H, W, 3]` RGB, uint8 or uint16, full range,
+  upright, square pixels;
+- an **image** is what numeric code works on: float32 tensor `[1, 3, H, W]`, RGB, 0..1, on the
+  render's device, in channels_last memory order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dreamflow.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a reader promises about the frames it yields."""
+
+    width: int
+    """Pixels, after rotation and with square pixels."""
+    height: int
+    rate: Fraction
+    """Frames per second, exact: 24000/1001 stays 24000/1001."""
+    frame_count: int
+    """Frames that will be yielded, after trimming and resampling."""
+    start: Fraction = Fraction(0)
+    """Presentation time of the first frame in seconds, as the container has it."""
+    bits: int = 8
+    """Bits per channel of the arrays: 8 (uint8) or 16 (uint16)."""
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame's start to the last frame's end."""
+        return self.frame_count / self.rate
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A run of frames without a cut: `start <= index < stop`, in source frames."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in time as a user writes it: seconds, or frames that need a rate to become seconds."""
+
+    value: Fraction
+    in_frames: bool = False
+
+    _FORM = re.compile(r"(?:(?P<frames>\d+)f)|(?:(?:(?P<h>\d+):)?(?P<m>\d+):)?(?P<s>\d+(?:\.\d*)?)")
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """Read `12`, `12.5` (seconds), `1:02.5`, `1:00:00` (minutes, hours) or `48f` (frames)."""
+        match = cls._FORM.fullmatch(text.strip())
+        if match is None:
+            raise UsageError(
+                f"not a time: {text!r} (write seconds as 12.5, minutes as 1:02.5, frames as 48f)"
+            )
+        if match["frames"]:
+            return cls(Fraction(match["frames"]), in_frames=True)
+        hours, minutes = int(match["h"] or 0), int(match["m"] or 0)
+        return cls(Fraction(match["s"].rstrip(".")) + 60 * minutes + 3600 * hours)
+
+    def seconds(self, rate: Fraction) -> Fraction:
+        return self.value / rate if self.in_frames else self.value
+
+    def frame(self, rate: Fraction) -> int:
+        """The frame on screen at this moment."""
+        return int(self.value) if self.in_frames else int(self.value * rate)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A picture size as a user asks for it: a long side, or a box to fit inside."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Box:
+        """Read `640` (long side) or `640x360` (fit inside)."""
+        match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip())
+        if match is None or 0 in (sides := [int(side) for side in match.groups() if side]):
+            raise UsageError(f"not a size: {text!r} (write 640 for the long side, or 640x360)")
+        return cls(sides[0], sides[-1])
+
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """The largest (width, height) of the same shape inside the box, at least 1 pixel a side."""
+        scale = min(Fraction(self.width, width), Fraction(self.height, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def to_image(array: Array, device: torch.device | str = "cpu") -> Tensor:
+    """Array `[H, W, 3]` uint8 or uint16 -> image `[1, 3, H, W]` float32 in 0..1."""
+    import torch
+
+    scale = np.float32(1 / np.iinfo(array.dtype).max)
+    floats = torch.from_numpy(array.astype(np.float32) * scale)
+    return floats.permute(2, 0, 1)[None].to(device)
+
+
+def to_array(image: Tensor, bits: int = 8) -> Array:
+    """Image -> array, clamped and rounded to the nearest level of `bits` 8 or 16."""
+    top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    pixels = image.detach()[0].permute(1, 2, 0).clamp(0, 1).mul(top).round()
+    return pixels.cpu().numpy().astype(dtype)

@@ -1,0 +1,84 @@
+"""What can be set, stage by stage: type, range, unit, default and one line of help each.
+
+This one definition feeds the YAML checks, the command line, the JSON Schema and the documentation.
+The classes hold plain numbers, so the numeric core takes them as they are; it never sees a curve.
+Free of torch: `--help` and `presets list` import this and nothing heavy.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Stage(BaseModel):
+    """Base of all settings: unknown keys refused, nothing coerced, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def setting(default: Any, help: str, *, unit: str = "", **bounds: Any) -> Any:
+    """A field with its line of help and its unit; `bounds` are pydantic's (ge, le, gt, ...)."""
+    return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+
+
+class Objective(Stage):
+    """One term of what the dream is after: the energy of one layer."""
+
+    layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
+    weight: float = setting(1.0, "Share of this term in the sum; negative suppresses.",
+                            ge=-100, le=100)
+
+
+class Dream(Stage):
+    """The ascent: how a frame without a past is dreamed."""
+
+    size: Annotated[int, Field(ge=16, le=16384)] | Literal["full"] = setting(
+        768, "Long side at which flow and dream run, at most; `full` for the frame's own.",
+        unit="px")
+    octaves: int = setting(4, "Scales dreamed, from small to full.", ge=1, le=16)
+    octave_scale: float = setting(1.4, "Ratio of one octave's side to the next.", ge=1.05, le=4)
+    steps: int = setting(10, "Ascent steps per octave.", ge=0, le=1000)
+    step_size: float = setting(1.5, "How far one step moves the average pixel.",
+                               unit="8-bit levels", ge=0, le=64)
+    jitter: int = setting(32, "Largest random shift before each step.", unit="px", ge=0, le=512)
+    smoothing: float = setting(0.5, "Width of the gradient's blur; 0 for none.",
+                               unit="px", ge=0, le=32)
+    chroma: float = setting(0.45, "Share of the gradient's colour that is kept; 1 is neon.",
+                            ge=0, le=2)
+    limit: float = setting(4.0, "Cap on one gradient value, in mean absolute values; 0 for none.",
+                           ge=0, le=1000)
+
+
+class Follow(Stage):
+    """How the last frame's dream is carried into the next one."""
+
+    flow: Literal["dis", "farneback", "none"] = setting("dis", "Optical flow method.")
+    decay: float = setting(0.96, "Share of the carried dream kept from frame to frame.",
+                           unit="per frame at 30 fps", ge=0, le=1)
+    octaves: int = setting(2, "Scales dreamed in a frame that starts from a carried dream.",
+                           ge=1, le=16)
+    steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
+    softness: float = setting(1.5, "Blur of the occlusion mask's edge.", unit="px", ge=0, le=32)
+
+
+class Color(Stage):
+    """What keeps the colours from burning out."""
+
+    anchor: Literal["source", "none"] = setting(
+        "source", "Whose mean and spread of colour (CIELAB) the dream is pulled to.")
+    strength: float = setting(0.7, "Pull of a frame dreamed from scratch.", ge=0, le=1)
+    rate: float = setting(0.3, "Pull of a frame that starts from a carried dream.",
+                          unit="per frame at 30 fps", ge=0, le=1)
+
+
+class Output(Stage):
+    """How the result is encoded."""
+
+    codec: Literal["auto", "h264", "h265", "vp9", "prores", "ffv1", "gif", "png"] = setting(
+        "auto", "Codec; `auto` goes by the output's name.")
+    crf: int = setting(17, "Quality of h264, h265 and vp9; lower is better and larger.",
+                       ge=0, le=63)
+    speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
+        "medium", "Encoder effort: slower makes smaller files.")
+    threads: int = setting(2, "Encoder threads; fixed, since they change the picture.",
+                           ge=1, le=64)
