@@ -1,0 +1,523 @@
+"""Networks as feature extractors: cut, frozen, and carrying their own normalisation.
+
+A network is named as in the registry (`googlenet`), or by architecture and file for weights of
+one's own (`vgg16:weights/mine.safetensors`). Layers are named as torchvision names its modules
+(`features.11`, `inception4c`, `layer3.5`); the embedded network has aliases too (`fire8`).
+
+All work on the graph happens on the `meta` device, so layers can be listed, checked and measured
+without weights; the weights come last, and only those of the layers that are left.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import io
+import logging
+import operator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.feature_extraction import NodePathTracer
+
+from dreamflow.errors import PresetError, UnavailableError
+
+logger = logging.getLogger("dreamflow")
+
+DEFAULT = "squeezenet1_1"
+_OWN_WEIGHTS = Path(__file__).parent / "weights"
+_SIDES = (512, 1024)  # both multiples of every stride, so that the difference of two maps is exact
+_LARGEST_MINIMUM_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`(image - mean) / std` per channel, for images in 0..1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# torchvision's `transform_input` undoes the ImageNet normalisation; the two together are this.
+INCEPTION = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# Caffe's: image * 255 - mean.
+CAFFE = Normalisation((122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255,) * 3)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One line of the registry: a torchvision architecture and the weights it stands on."""
+
+    name: str
+    normalisation: Normalisation = IMAGENET
+    """Of torchvision's weights and of the user's own; the embedded ones are Caffe's."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Friendly name -> module name."""
+    embedded: str = ""
+    """File name of weights that come with the package."""
+    sha256: str = ""
+    """Of the embedded file."""
+
+    def module(self) -> nn.Module:
+        """The whole architecture without weights, on the `meta` device."""
+        with torch.device("meta"):
+            module = torchvision.models.get_model(self.name, weights=None, **self.options)
+        return module.eval().requires_grad_(False)
+
+
+_GOOGLE = {"aux_logits": False, "init_weights": False, "transform_input": False}
+_FIRES = {
+    f"fire{fire}": f"features.{at}"
+    for fire, at in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True)
+}
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network(
+            "squeezenet1_1",
+            aliases={"conv1": "features.0"} | _FIRES,
+            embedded="squeezenet1_1_imagenet.safetensors",
+            sha256="33f21d3a8017381cddc9ffaa2965e1e5b3d4dd2061de05a772a26885ff1f8fe3",
+        ),
+        Network("googlenet", INCEPTION, _GOOGLE),
+        Network("inception_v3", INCEPTION, _GOOGLE),
+        Network("vgg16"),
+        Network("vgg19"),
+        Network("resnet50"),
+        Network("alexnet"),
+        Network("densenet121"),
+        Network("efficientnet_b0"),
+        Network("mobilenet_v3_large"),
+        Network("convnext_tiny"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer that can be dreamed."""
+
+    name: str
+    channels: int
+    stride: int
+    """Pixels of the image from one value of the map to the next."""
+    alias: str = ""
+
+
+class Extractor(nn.Module):
+    """Features of an image: `extractor(image) -> {layer: [1, channels, h, w]}`.
+
+    Convention: image float32 [1, 3, H, W], RGB, 0..1, sides of at least `minimum_side`. Gradients
+    reach the image and nothing else.
+    """
+
+    def __init__(self, network: str, names: Mapping[str, str], graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.name = network
+        self.graph = graph
+        self.layers = tuple(names)
+        """As the caller named them; the keys of the features."""
+        self._names = dict(names)
+        self.minimum_side = 0
+        self.channels: dict[str, int] = {}
+        self.stride: dict[str, int] = {}
+        self.weights_sha256 = ""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.graph.parameters()).device
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        features = self.graph(image)
+        return {layer: features[name] for layer, name in self._names.items()}
+
+
+def build(
+    network: str,
+    layers: Sequence[str],
+    *,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+) -> Extractor:
+    """The extractor of `layers`, ready to dream; build it once per job.
+
+    `folder` is where weights are looked for and downloaded to, if not in the usual places. Raises
+    PresetError for unknown names, UnavailableError where the weights cannot be had or trusted.
+    """
+    torch.set_flush_denormal(True)  # before the first kernel: threads started later inherit it
+    entry, path = find_network(network)
+    names = find_layers(network, layers)
+    module = entry.module()
+    graph = _cut(module, set(names.values()))
+    _keep_layers_from_being_overwritten(graph)
+    extractor = Extractor(network, names, graph)
+    extractor.minimum_side = _minimum_side(graph)
+    infos = {info.name: info for info in _describe(entry.name)}
+    extractor.channels = {layer: infos[name].channels for layer, name in names.items()}
+    extractor.stride = {layer: infos[name].stride for layer, name in names.items()}
+
+    weights = _load(entry, path, folder, module)
+    graph.load_state_dict(weights.state, strict=False, assign=True)  # strictly checked by _load
+    extractor.weights_sha256 = weights.sha256
+    _fold_batch_norms(graph)
+    _fold_normalisation(graph, weights.normalisation)
+    return extractor.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore
+
+
+# ── names ──
+
+
+def list_networks() -> list[str]:
+    """Every network of the registry, the default first."""
+    return list(NETWORKS)
+
+
+def list_layers(network: str) -> list[LayerInfo]:
+    """The layers of `network` that can be dreamed, in the order they run. Needs no weights."""
+    return list(_describe(find_network(network)[0].name))
+
+
+def find_network(network: str) -> tuple[Network, Path | None]:
+    """Registry entry and file of `name` or `name:file`; PresetError for an unknown name."""
+    name, _, file = network.partition(":")
+    if name not in NETWORKS:
+        raise PresetError(
+            f"unknown network {name!r} (nearest: {_nearest(name, NETWORKS)}; "
+            "`dreamflow layers` lists all)"
+        )
+    return NETWORKS[name], Path(file) if file else None
+
+
+def find_layers(network: str, layers: Sequence[str]) -> dict[str, str]:
+    """Layer as given -> module name, aliases resolved; PresetError for an unknown layer."""
+    entry, _ = find_network(network)
+    if not layers:
+        raise PresetError(f"no layer of {entry.name} is given (`dreamflow layers {entry.name}`)")
+    known = {info.name for info in _describe(entry.name)}
+    names = {layer: entry.aliases.get(layer, layer) for layer in layers}
+    for layer, name in names.items():
+        if name not in known:
+            raise PresetError(
+                f"unknown layer {layer!r} of {entry.name} (nearest: "
+                f"{_nearest(layer, [*known, *entry.aliases])}; "
+                f"`dreamflow layers {entry.name}` lists all)"
+            )
+    return names
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(difflib.get_close_matches(name, sorted(known), n=3, cutoff=0))
+
+
+@cache
+def _describe(name: str) -> tuple[LayerInfo, ...]:
+    """Layers whose map grows with the image, channels first, and that run exactly once."""
+    entry = NETWORKS[name]
+    module = entry.module()
+    small, large = (_shapes(module, side) for side in _SIDES)
+    aliases = {target: alias for alias, target in entry.aliases.items()}
+    layers = []
+    for layer, [shape, *more] in small.items():
+        _, channels, height, _ = (*shape, 0, 0, 0)[:4]
+        grown = large[layer][0]
+        if more or len(shape) != 4 or grown[1] != channels or grown[2] == height:
+            continue  # reused module, vector, channels last, or pooled to a fixed size
+        stride = (_SIDES[1] - _SIDES[0]) // (grown[2] - height)
+        layers.append(LayerInfo(layer, channels, stride, aliases.get(layer, "")))
+    return tuple(layers)
+
+
+def _shapes(module: nn.Module, side: int) -> dict[str, list[torch.Size]]:
+    """Output shapes of every module of a meta network, one per call, in the order they run."""
+    shapes: dict[str, list[torch.Size]] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            shapes.setdefault(name, []).append(output.shape)
+
+        return hook
+
+    idle = (nn.Dropout, nn.Identity, torchvision.ops.StochasticDepth)
+    handles = [
+        child.register_forward_hook(watch(name))
+        for name, child in module.named_modules()
+        if name and not isinstance(child, idle)
+    ]
+    module(torch.empty(1, 3, side, side, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+# ── the graph, on the meta device ──
+
+
+def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
+    """`module` without anything that `layers` do not need; returns {layer: feature}.
+
+    torchvision's `create_feature_extractor` gives a wrong node to the inner one of two nested
+    layers that end together (`layer3` and `layer3.5`), so its tracer is used and not its cut.
+    """
+    tracer = NodePathTracer()
+    graph = tracer.trace(module)
+    last: dict[str, fx.Node] = {}
+    for node, path in tracer.node_to_qualname.items():
+        last |= {layer: node for layer in layers if f"{path}.".startswith(f"{layer}.")}
+    for node in reversed(graph.nodes):
+        if node.op == "output":
+            graph.erase_node(node)
+            break
+    graph.output(last)
+    cut = fx.GraphModule(module, graph)
+    graph.eliminate_dead_code()
+    cut.delete_all_unused_submodules()
+    cut.recompile()
+    return cut
+
+
+class _OverwriteFinder(fx.Interpreter):
+    """Runs a graph and stops at the first node that changes a layer in use."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph, garbage_collect_values=False)
+        self.kept = set(graph.graph.output_node().all_input_nodes)
+        self.versions: dict[fx.Node, int] = {}
+        self.culprit: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if self.culprit is None:
+            changed = any(self.env[layer]._version != v for layer, v in self.versions.items())
+            self.culprit = n if changed else None
+        if n in self.kept:
+            self.versions[n] = result._version
+        return result
+
+
+def _keep_layers_from_being_overwritten(graph: fx.GraphModule) -> None:
+    """Take in-place operations that would change a layer in use, and no others, out of place."""
+    while True:
+        finder = _OverwriteFinder(graph)
+        finder.run(torch.empty(1, 3, _SIDES[0], _SIDES[0], device="meta"))
+        if finder.culprit is None:
+            return
+        _take_out_of_place(graph, finder.culprit)
+
+
+def _take_out_of_place(graph: fx.GraphModule, node: fx.Node) -> None:
+    if node.op == "call_module":  # a copy, since a module may run at other places too
+        module = copy.copy(graph.get_submodule(str(node.target)))
+        module.inplace = False
+        node.target = f"{node.name}_out_of_place"
+        graph.add_submodule(node.target, module)
+    elif node.target is operator.iadd:
+        node.target = operator.add
+    else:
+        node.update_kwarg("inplace", False)
+    graph.recompile()
+
+
+def _minimum_side(graph: fx.GraphModule) -> int:
+    """The smallest square that every layer still makes a map of, by bisection."""
+    fails, works = 0, _LARGEST_MINIMUM_SIDE
+    while works - fails > 1:
+        side = (fails + works) // 2
+        if _runs(graph, side):
+            works = side
+        else:
+            fails = side
+    return works
+
+
+def _runs(graph: fx.GraphModule, side: int) -> bool:
+    try:
+        features = graph(torch.empty(1, 3, side, side, device="meta"))
+    except RuntimeError:  # "Output size is too small", "Kernel size can't be greater"
+        return False
+    return all(feature.numel() for feature in features.values())
+
+
+# ── folding ──
+
+
+def _fold_batch_norms(graph: fx.GraphModule) -> None:
+    """Fold every BatchNorm into the convolution before it, where nothing else reads that one."""
+    for conv, norm in list(_foldable(graph)):
+        fused = fuse_conv_bn_eval(
+            graph.get_submodule(str(conv.target)), graph.get_submodule(str(norm.target))
+        )
+        graph.set_submodule(str(conv.target), fused)
+        norm.replace_all_uses_with(conv)
+        graph.graph.erase_node(norm)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+
+
+def _foldable(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
+    for norm in graph.graph.find_nodes(op="call_module"):
+        conv = norm.args[0]
+        if (
+            _is(graph, norm, nn.BatchNorm2d)
+            and _is(graph, conv, nn.Conv2d)
+            and len(conv.users) == 1
+        ):
+            yield conv, norm
+
+
+def _is(graph: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), kind)
+
+
+def _fold_normalisation(graph: fx.GraphModule, normalisation: Normalisation) -> None:
+    """Put the division by `std` into the first convolution's weights, and the mean into its bias.
+
+    The mean stays a subtraction where that convolution pads: zeros must mean "average colour".
+    """
+    image = next(iter(graph.graph.nodes))
+    (first,) = image.users
+    conv = graph.get_submodule(str(first.target))
+    assert isinstance(conv, nn.Conv2d)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (normalisation.mean, normalisation.std))
+    weight = conv.weight / std
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    if conv.padding == (0, 0):
+        bias = 0 if conv.bias is None else conv.bias
+        shifted = bias - (weight * mean).sum(dim=(1, 2, 3))
+        conv.bias = nn.Parameter(shifted, requires_grad=False)
+    else:
+        graph.register_buffer("mean", mean)
+        with graph.graph.inserting_before(first):
+            centred = graph.graph.call_function(torch.sub, (image, graph.graph.get_attr("mean")))
+        first.replace_input_with(image, centred)
+    graph.recompile()
+
+
+# ── weights ──
+
+
+@dataclass(frozen=True)
+class _Weights:
+    state: dict[str, Tensor]
+    sha256: str
+    normalisation: Normalisation
+
+
+def _load(entry: Network, path: Path | None, folder: Path | None, module: nn.Module) -> _Weights:
+    """Read and check against the pinned hash and the shapes of `module`; never run a pickle."""
+    pinned = ""
+    if path is None:
+        path, pinned = _pinned_file(entry, folder)
+    expected = {k: v.shape for k, v in module.state_dict().items() if not _is_counter(k)}
+    limit = 8 * sum(shape.numel() for shape in expected.values()) + (16 << 20)
+    data, sha256 = _read(path, limit)
+    if not sha256.startswith(pinned):
+        raise UnavailableError(
+            f"weights {path} are damaged: SHA-256 should be {_full(pinned)}, is {sha256}; "
+            "remove the file and fetch it again"
+        )
+    if len(data) > limit:
+        raise UnavailableError(
+            f"weights {path} are over {limit >> 20} MB, too large for {entry.name}"
+        )
+    state = _parse(path, data)
+    _check_shapes(path, entry.name, expected, state)
+    caffe = sha256 == entry.sha256
+    return _Weights(state, sha256, CAFFE if caffe else entry.normalisation)
+
+
+def _full(pinned: str) -> str:
+    return pinned if len(pinned) == 64 else f"{pinned}…"
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")  # absent from old files, of no use here
+
+
+def _pinned_file(entry: Network, folder: Path | None) -> tuple[Path, str]:
+    """The registry's own weights and (the start of) their hash; downloaded on first use."""
+    if entry.embedded:
+        return (folder or _OWN_WEIGHTS) / entry.embedded, entry.sha256
+    url = torchvision.models.get_model_weights(entry.name)["IMAGENET1K_V1"].url
+    path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / url.rpartition("/")[2]
+    pinned = path.stem.rpartition("-")[2]
+    if not path.exists():
+        _download(url, path, pinned)
+    return path, pinned
+
+
+def _download(url: str, path: Path, pinned: str) -> None:
+    logger.warning("fetching %s to %s", url, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=pinned, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"cannot fetch {url} ({error}); put that file at {path} (SHA-256 {pinned}…)"
+        ) from error
+
+
+def _read(path: Path, limit: int) -> tuple[bytes, str]:
+    """The file's first bytes, at most one over `limit`, and the SHA-256 of all of it."""
+    if not path.is_file():
+        raise UnavailableError(f"no weights at {path}: not a file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+            digest = hashlib.sha256(data)
+            while more := file.read(1 << 24):
+                digest.update(more)
+    except OSError as error:
+        raise UnavailableError(f"cannot read weights {path}: {error.strerror}") from error
+    return data, digest.hexdigest()
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load(data)
+        else:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return {_modern(key): _plain(tensor) for key, tensor in state.items()}
+    except Exception as error:  # a hostile file can make the parsers fail in any way
+        reason = str(error).strip().partition("\n")[0]
+        raise UnavailableError(f"weights {path} cannot be read: {reason}") from error
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+
+
+def _modern(key: str) -> str:
+    """Today's name of a parameter: densenet's files were written as `norm.1`, now `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
+
+
+def _check_shapes(
+    path: Path, name: str, expected: Mapping[str, torch.Size], state: Mapping[str, Tensor]
+) -> None:
+    auxiliary = re.compile(r"aux[12]\.|AuxLogits\.")  # heads that only training uses
+    found = {k: v.shape for k, v in state.items() if not _is_counter(k) and not auxiliary.match(k)}
+    problems = {
+        "missing": [k for k in expected if k not in found],
+        "unexpected": [k for k in found if k not in expected],
+        "of another shape": [k for k in expected if k in found and expected[k] != found[k]],
+    }
+    if any(problems.values()):
+        lines = (f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys)
+        raise UnavailableError(f"weights {path} are not those of {name}: {'; '.join(lines)}")
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join([*keys[:3], *["…"] * (len(keys) > 3)])
