@@ -58,6 +58,8 @@ class Follow(Stage):
     octaves: int = setting(2, "Scales dreamed in a frame that starts from a carried dream.",
                            ge=1, le=16)
     steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
+    restart: float = setting(0.25, "A frame of which less can be followed is dreamed from scratch.",
+                             unit="share of the picture", ge=0, le=1)
     softness: float = setting(1.5, "Blur of the occlusion mask's edge.", unit="px", ge=0, le=32)
 
 
@@ -82,3 +84,46 @@ class Output(Stage):
         "medium", "Encoder effort: slower makes smaller files.")
     threads: int = setting(2, "Encoder threads; fixed, since they change the picture.",
                            ge=1, le=64)
+
+
+def allowed(schema: dict[str, Any], unit: str = "") -> str:
+    """What a setting's JSON Schema lets through, in words: `a whole number from 1 to 16 (px)`."""
+    if "anyOf" in schema:
+        return " or ".join(allowed(option, unit) for option in schema["anyOf"])
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if "const" in schema:
+        return repr(schema["const"])
+    kind = schema.get("type", "object")
+    measure = f"({unit})" if unit and kind in ("integer", "number") else ""
+    return " ".join(filter(None, [_NOUNS[kind], limits(schema), measure]))
+
+
+_NOUNS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+
+
+def limits(schema: dict[str, Any]) -> str:
+    """The range of a number or the least length of a list, in words; empty if there is none."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"from {_short(low)} to {_short(high)}"
+    words = {
+        "minimum": "of at least",
+        "exclusiveMinimum": "above",
+        "maximum": "of at most",
+        "exclusiveMaximum": "below",
+        "minItems": "of at least",
+    }
+    return " and ".join(f"{word} {_short(schema[k])}" for k, word in words.items() if k in schema)
+
+
+def _short(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)

@@ -1,0 +1,481 @@
+"""A preset: everything about the look of a film, as YAML and as one frozen value.
+
+A preset file is laid on the one it `extends`, that one on its own, and all on the defaults of the
+settings classes; `--set` comes on top. Mappings are merged, lists are replaced. Every value keeps
+the place it was written at, so that every complaint points there and `presets show` can tell where
+a value came from. Free of torch.
+"""
+
+import difflib
+import functools
+import os
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError
+
+from dreamflow import settings
+from dreamflow.errors import PresetError, UsageError
+from dreamflow.settings import Color, Dream, Follow, Objective, Output, Stage, setting
+from dreamflow.strict_yaml import (
+    MAX_DEPTH,
+    Mapping,
+    Mark,
+    Node,
+    Problem,
+    Scalar,
+    Sequence,
+    compose,
+    plain,
+    read_text,
+    refusal,
+    resolve,
+    written,
+)
+
+MAX_LEVELS = 16
+"""How many presets may extend one another in a row."""
+
+
+class Preset(Stage):
+    """All settings of a render, checked."""
+
+    description: str = setting("", "What it looks like, in one line.")
+    network: str = setting(
+        "squeezenet1_1", "Network to dream with: a name (see `dreamflow layers`) or a weights file."
+    )
+    seed: int = setting(0, "Start of all randomness; another seed gives another take.",
+                        ge=0, le=2**32 - 1)  # fmt: skip
+    objectives: tuple[Objective, ...] = setting(
+        ..., "What the dream is after: layers with weights.", min_length=1
+    )
+    dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
+    follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
+    color: Color = Field(Color(), description="What keeps the colours from burning out.")
+    output: Output = Field(Output(), description="How the result is encoded.")
+
+    def at(self, frame: int) -> Self:
+        """The plain numbers in force at output frame `frame`, counted from 0."""
+        return self
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def load(name_or_path: str, *, overrides: Many[str] = ()) -> Preset:
+    """The shipped preset of that name, or the one in that file, with `KEY=VALUE` overrides on top.
+
+    Raises PresetError with one line for each thing wrong, UsageError for an override without `=`.
+    """
+    return load_with_origins(name_or_path, overrides=overrides)[0]
+
+
+def load_with_origins(
+    name_or_path: str, *, overrides: Many[str] = ()
+) -> tuple[Preset, dict[str, str]]:
+    """A preset, and where each value came from: `{"dream.steps": "acid.yaml:9", ...}`.
+
+    An origin is `file:line`, `--set` or `default`.
+    """
+    problems: list[Problem] = []
+    tree = _read_levels(_find(name_or_path), problems)
+    for override in overrides:
+        tree = _overridden(tree, override, problems)
+    preset = _validated(tree, problems)
+    return preset, {path: _origin(tree, path) for path in _leaves(preset)}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A preset file and what messages call it."""
+
+    path: Path
+    shown: str
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+
+def _find(name_or_path: str) -> _Source:
+    """A path if it looks like one (a separator or .yaml), else the name of a shipped preset."""
+    if _is_file_name(name_or_path):
+        return _Source(Path(name_or_path), _printable(name_or_path))
+    return _find_shipped(name_or_path)
+
+
+def _is_file_name(text: str) -> bool:
+    return "/" in text or os.sep in text or text.endswith((".yaml", ".yml"))
+
+
+def _find_shipped(name: str) -> _Source:
+    paths = {path.stem: path for path in _shipped_paths()}
+    if name in paths:
+        return _Source(paths[name], paths[name].name)
+    raise PresetError(
+        f"unknown preset {name!r}{_did_you_mean(name, list(paths))}; "
+        "`dreamflow presets list` shows all, a file is given as ./NAME.yaml"
+    )
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _read_levels(source: _Source, problems: list[Problem]) -> Mapping:
+    """A preset file laid on all it extends; the key `extends` stays only if it led nowhere."""
+    chain = [source]
+    level = _read_file(source, problems)
+    levels = [level]
+    while "extends" in level.entries:
+        parent = _parent(level.entries["extends"], chain, problems)
+        if parent is None:
+            break
+        levels[-1] = level.without("extends")
+        chain.append(parent)
+        level = _read_file(parent, problems)
+        levels.append(level)
+    tree = levels.pop()
+    while levels:
+        tree = levels.pop().laid_on(tree)
+    return tree
+
+
+def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
+    tree = compose(read_text(source.path, source.shown), source.shown, problems)
+    start = Mark(source.shown, 1, 1)
+    if tree is None:
+        raise refusal([*problems, Problem(start, "empty; a preset names at least its objectives")])
+    if not isinstance(tree, Mapping):
+        text = f"a preset is a mapping of settings, not {written(tree)}"
+        raise refusal([*problems, Problem(tree.mark, text)])
+    return _with_paths_resolved(tree, source, problems)
+
+
+def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
+    """The preset that `extends: node` of the last in the chain means, or None and a problem."""
+    try:
+        parent = _named_parent(node, chain[-1])
+        _refuse_circle(parent, chain)
+    except PresetError as error:
+        problems.append(Problem(node.mark, f"extends: {error}"))
+        return None
+    return parent
+
+
+def _named_parent(node: Node, child: _Source) -> _Source:
+    if not (isinstance(node, Scalar) and isinstance(node.value, str)):
+        raise PresetError(f"must be a preset's name or file, not {written(node)}")
+    text = node.value
+    if not (_is_file_name(text) or text.startswith("~")):
+        return _find_shipped(text)
+    _refuse_outside(text, child)
+    path = child.path.parent / text
+    if not path.is_file():
+        raise PresetError(f"there is no file {text!r} beside {child.shown}")
+    shown = str(Path(child.shown).parent / _printable(text))
+    return _Source(path, shown)
+
+
+def _refuse_circle(parent: _Source, chain: list[_Source]) -> None:
+    if parent.identity in [source.identity for source in chain]:
+        names = " -> ".join(source.shown for source in [*chain, parent])
+        raise PresetError(f"goes in a circle: {names}")
+    if len(chain) == MAX_LEVELS:
+        raise PresetError(f"more than {MAX_LEVELS} presets in a row")
+
+
+def _refuse_outside(text: str, source: _Source) -> None:
+    """A preset may come from a stranger: it opens nothing outside its own folder."""
+    folder = os.path.realpath(source.path.parent)
+    outright = text.startswith(("~", "/", "\\")) or "://" in text or "\0" in text
+    target = Path(os.path.realpath(folder if outright else os.path.join(folder, text)))
+    if outright or not target.is_relative_to(folder):
+        raise PresetError(f"must be a path inside the preset's own folder, not {text!r}")
+
+
+def _with_paths_resolved(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """A weights file is named relative to the preset; the render wants it as it is opened."""
+    node = tree.entries.get("network")
+    if not (isinstance(node, Scalar) and isinstance(node.value, str)):
+        return tree
+    if not (node.value.endswith((".safetensors", ".pth", ".pt")) or _has_separator(node.value)):
+        return tree
+    try:
+        _refuse_outside(node.value, source)
+    except PresetError as error:
+        problems.append(Problem(node.mark, f"network: {error}"))
+        return tree
+    path = str(source.path.parent / node.value)
+    return tree.replaced("network", Scalar(node.mark, path, node.text), node.mark)
+
+
+def _has_separator(text: str) -> bool:
+    return "/" in text or "\\" in text or text.startswith("~")
+
+
+# ── overrides ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mapping:
+    """The tree with one `KEY=VALUE` set, as in `dream.octaves=3` or `objectives.0.weight=2`."""
+    key, equals, text = override.partition("=")
+    if not (key and equals):
+        raise UsageError(f"--set {override}: write KEY=VALUE, as in --set dream.octaves=3")
+    mark = _set_mark(key)
+    value = compose(text, mark.source, problems, positions=False)
+    path = key.split(".")
+    try:
+        if value is None:
+            raise PresetError("the value is missing")
+        if path[0] == "extends":
+            raise PresetError("cannot be set; choose the preset with --preset")
+        if len(path) > MAX_DEPTH:
+            raise PresetError(f"more than {MAX_DEPTH} levels deep")
+        return _placed(tree, path, value, mark)
+    except PresetError as error:
+        problems.append(Problem(mark, str(error)))
+        return tree
+
+
+def _set_mark(key: str) -> Mark:
+    return Mark(f"--set {_printable(key)}")
+
+
+def _placed(node: Node, path: list[str], value: Node, mark: Mark) -> Any:
+    """`node` with `value` at `path`; mappings that are missing on the way are made."""
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(node, Sequence):
+        at = _index(head, node)
+        items = list(node.items)
+        items[at] = _placed(items[at], rest, value, mark)
+        return Sequence(node.mark, tuple(items))
+    outer = node if isinstance(node, Mapping) else Mapping(mark, {}, {})
+    inner = outer.entries.get(head, Mapping(mark, {}, {}))
+    return outer.replaced(head, _placed(inner, rest, value, mark), mark)
+
+
+def _index(text: str, sequence: Sequence) -> int:
+    last = len(sequence.items) - 1
+    number = resolve(text)
+    if type(number) is int and 0 <= number <= last:
+        return number
+    raise PresetError(f"no item {text!r}; the list has items 0 to {last}")
+
+
+# ── checking ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
+    """The tree as a Preset, or one PresetError for `problems` and all that is wrong in the tree."""
+    inherits_unknown = "extends" in tree.entries
+    tree = tree.without("extends")
+    try:
+        preset = Preset.model_validate(plain(tree))
+    except ValidationError as error:
+        found = [e for e in error.errors() if not (inherits_unknown and e["type"] == "missing")]
+        problems = problems + [_explained(one, tree) for one in found]
+    else:
+        if not problems:
+            return preset
+    raise refusal(sorted(problems, key=lambda problem: problem.mark))
+
+
+def _explained(error: Any, tree: Mapping) -> Problem:
+    """A pydantic error as a person would put it, at the place it is about."""
+    path, node, mark = _locate(tree, error["loc"])
+    name = ".".join(map(str, path))
+    if error["type"] == "extra_forbidden":
+        return Problem(mark, _unknown_key(path))
+    if error["type"] == "missing":
+        missing = [*path, error["loc"][len(path)]]
+        text = f"{'.'.join(map(str, missing))} is missing; give {_allowed(missing)}"
+        return Problem(node.mark, text)
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+    else:
+        text = f"must be {_allowed(path)}, not {written(node)}"
+    return Problem(node.mark, text if node.mark == _set_mark(name) else f"{name}: {text}")
+
+
+def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str], Node, Mark]:
+    """How far `loc` leads into the tree: the path, the node there, where its key stands."""
+    path: list[int | str] = []
+    node: Node = tree
+    mark = tree.mark
+    for step in loc:
+        if isinstance(node, Mapping) and step in node.entries:
+            node, mark = node.entries[str(step)], node.keys[str(step)]
+        elif isinstance(node, Sequence) and isinstance(step, int):
+            node = node.items[step]
+            mark = node.mark
+        else:
+            break  # a key that is missing, or pydantic's name for one arm of a union
+        path.append(step)
+    return path, node, mark
+
+
+def _unknown_key(path: list[int | str]) -> str:
+    *outer, key = path
+    known = list(_schema_at(outer)["properties"])
+    hint = _did_you_mean(str(key), known) or f" (allowed: {', '.join(known)})"
+    return f"unknown key {str(key)!r}{hint}"
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = [repr(name) for name in difflib.get_close_matches(word[:100], known, n=3)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _allowed(path: list[int | str]) -> str:
+    schema = _schema_at(path)
+    return settings.allowed(schema, schema.get("unit", ""))
+
+
+# ── describing ───────────────────────────────────────────────────────────────────────────────────
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return Preset.model_json_schema()
+
+
+def _schema_at(path: list[int | str]) -> dict[str, Any]:
+    """The part of the JSON Schema about one setting."""
+    schema = _schema()
+    for step in path:
+        schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
+        schema = {**_definition(schema), **schema}
+    return schema
+
+
+def _definition(schema: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return _schema()["$defs"][name] if name else {}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a preset file, for editors."""
+    schema = dict(_schema())
+    properties = {
+        "extends": {"type": "string", "description": "The preset this one is laid on."},
+        **schema["properties"],
+    }
+    del schema["required"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "dreamflow preset",
+        "properties": properties,
+        "anyOf": [{"required": ["extends"]}, {"required": ["objectives"]}],
+    }
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as the documentation lists it, every cell a text."""
+
+    key: str
+    allowed: str
+    unit: str
+    default: str
+    help: str
+
+
+def settings_table() -> list[SettingRow]:
+    """Every setting of a preset, in order; `objectives[]` stands for each of the list."""
+    return list(_rows(_schema(), ""))
+
+
+def _rows(schema: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
+    for name, own in schema["properties"].items():
+        inner = _definition(own) or _definition(own.get("items", {}))
+        if not _definition(own):
+            yield SettingRow(
+                prefix + name,
+                settings.allowed(own),
+                own.get("unit", ""),
+                "" if "default" not in own else str(own["default"]),
+                own.get("description", ""),
+            )
+        if inner:
+            yield from _rows(inner, f"{prefix}{name}{'[]' if 'items' in own else ''}.")
+
+
+def settings_markdown() -> str:
+    """`settings_table()` as a Markdown table."""
+    lines = ["| key | takes | unit | default | what it does |", "|---|---|---|---|---|"]
+    for row in settings_table():
+        default = f"`{row.default}`" if row.default else ""
+        lines.append(f"| `{row.key}` | {row.allowed} | {row.unit} | {default} | {row.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def dump(preset: Preset) -> str:
+    """The preset as YAML with every value spelled out; it reads back to an equal preset."""
+    return yaml.dump(
+        preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2 would read as something other than a text, such as `1e3`."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = None if resolve(text) == text else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[str]:
+    """The dotted paths of all single values in a preset."""
+    if isinstance(value, Stage):
+        for name in type(value).model_fields:
+            yield from _leaves(getattr(value, name), f"{path}.{name}".lstrip("."))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{index}")
+    else:
+        yield path
+
+
+def _origin(tree: Mapping, path: str) -> str:
+    steps = [int(step) if step.isdecimal() else step for step in path.split(".")]
+    found, node, _ = _locate(tree, tuple(steps))
+    if len(found) < len(steps):
+        return "default"
+    return f"{node.mark.source}:{node.mark.line}" if node.mark.line else "--set"
+
+
+# ── the shipped ones ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class PresetSummary:
+    """One line of `presets list`."""
+
+    name: str
+    description: str
+    network: str
+
+
+def shipped() -> list[PresetSummary]:
+    """The presets that come with dreamflow, by name."""
+    presets = {path.stem: load(path.stem) for path in _shipped_paths()}
+    return [PresetSummary(name, p.description, p.network) for name, p in presets.items()]
+
+
+def _shipped_paths() -> list[Path]:
+    package = Path(__file__).parent
+    installed = package / "presets"
+    folder = installed if installed.is_dir() else package.parent / "presets"
+    return sorted(folder.glob("*.yaml"))
