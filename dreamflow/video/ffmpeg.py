@@ -42,6 +42,17 @@ release number, but all print libavutil's."""
 
 STDERR_LINES = 60
 
+_CASCADE = (
+    *(
+        "Error opening input file",
+        "Error opening output file",
+        "Conversion failed",
+        "Consider incr",
+    ),
+    *("Task finished with error", "Terminating thread", "Could not open encoder before EOF"),
+)
+"""How the lines begin that ffmpeg adds after the one that says what went wrong."""
+
 _COMMON = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "repeat+level+warning")
 
 
@@ -90,7 +101,18 @@ def version() -> str:
 
 def encoders() -> frozenset[str]:
     """Names of all encoders compiled in (a hardware encoder may still lack its hardware)."""
-    return _list_encoders(find())
+    return frozenset(columns[1] for columns in _list(find(), "-encoders"))
+
+
+def filters() -> frozenset[str]:
+    """Names of all filters compiled in."""
+    return frozenset(columns[1] for columns in _list(find(), "-filters") if len(columns) > 3)
+
+
+def pixel_formats() -> dict[str, tuple[int, int]]:
+    """For each pixel format its number of components and the bits of the deepest of them."""
+    rows = [columns for columns in _list(find(), "-pix_fmts") if len(columns) == 5]
+    return {row[1]: (int(row[2]), max(map(int, row[4].split("-")))) for row in rows}
 
 
 def open_regular(path: Path) -> int:
@@ -222,8 +244,9 @@ class Process:
 def explain(lines: Sequence[str]) -> str:
     """The words in ffmpeg's stderr that say why: its last errors, else its last lines, in one."""
     errors = [line for line in lines if "[error]" in line or "[fatal]" in line]
-    words = [_plain(line) for line in (errors or lines)]
-    return "; ".join(dict.fromkeys(word for word in words[-3:] if word)) or "it gave no reason"
+    words = dict.fromkeys(_plain(line) for line in (errors or lines))
+    telling = [word for word in words if word and not word.startswith(_CASCADE)]
+    return "; ".join(telling[-3:]) or "it gave no reason"
 
 
 def _plain(line: str) -> str:
@@ -311,9 +334,12 @@ def _check_version(binary: Path) -> str:
 
 
 @functools.cache
-def _list_encoders(binary: Path) -> frozenset[str]:
+def _list(binary: Path, option: str) -> tuple[tuple[str, ...], ...]:
+    """The rows of one of ffmpeg's listings, in columns, without its legend."""
     ran = subprocess.run(
-        [str(binary), "-hide_banner", "-encoders"], capture_output=True, stdin=subprocess.DEVNULL
+        [str(binary), "-hide_banner", option], capture_output=True, stdin=subprocess.DEVNULL
     )
-    rows = ran.stdout.decode("utf-8", "replace").partition("------")[2].splitlines()
-    return frozenset(row.split()[1] for row in rows if len(row.split()) > 1)
+    text = ran.stdout.decode("utf-8", "replace")
+    legend_end = re.search(r"^ *-{3,}$", text, re.MULTILINE)
+    rows = text[legend_end.end() if legend_end else 0 :].splitlines()
+    return tuple(tuple(row.split()) for row in rows if len(row.split()) > 1)
