@@ -31,6 +31,7 @@ from dreamflow.strict_yaml import (
     Sequence,
     compose,
     plain,
+    quoted,
     read_text,
     refusal,
     resolve,
@@ -50,6 +51,9 @@ class Preset(Stage):
     )
     seed: int = setting(0, "Start of all randomness; another seed gives another take.",
                         ge=0, le=2**32 - 1)  # fmt: skip
+    reference_fps: float = setting(
+        30.0, "Frame rate that settings `per frame` are meant for.", unit="fps", ge=1, le=1000
+    )
     objectives: tuple[Objective, ...] = setting(
         ..., "What the dream is after: layers with weights.", min_length=1
     )
@@ -117,7 +121,7 @@ def _find_shipped(name: str) -> _Source:
     if name in paths:
         return _Source(paths[name], paths[name].name)
     raise PresetError(
-        f"unknown preset {name!r}{_did_you_mean(name, list(paths))}; "
+        f"unknown preset {quoted(name)}{_did_you_mean(_nearest(name, list(paths)))}; "
         "`dreamflow presets list` shows all, a file is given as ./NAME.yaml"
     )
 
@@ -153,7 +157,7 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    return _with_paths_resolved(tree, source, problems)
+    return _with_weights_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -176,7 +180,7 @@ def _named_parent(node: Node, child: _Source) -> _Source:
     _refuse_outside(text, child)
     path = child.path.parent / text
     if not path.is_file():
-        raise PresetError(f"there is no file {text!r} beside {child.shown}")
+        raise PresetError(f"there is no file {quoted(text)} beside {child.shown}")
     shown = str(Path(child.shown).parent / _printable(text))
     return _Source(path, shown)
 
@@ -195,27 +199,24 @@ def _refuse_outside(text: str, source: _Source) -> None:
     outright = text.startswith(("~", "/", "\\")) or "://" in text or "\0" in text
     target = Path(os.path.realpath(folder if outright else os.path.join(folder, text)))
     if outright or not target.is_relative_to(folder):
-        raise PresetError(f"must be a path inside the preset's own folder, not {text!r}")
+        raise PresetError(f"must be a path inside the preset's own folder, not {quoted(text)}")
 
 
-def _with_paths_resolved(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
-    """A weights file is named relative to the preset; the render wants it as it is opened."""
+def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """In `network: NAME:FILE` the file is named from the preset's folder; here from ours."""
     node = tree.entries.get("network")
     if not (isinstance(node, Scalar) and isinstance(node.value, str)):
         return tree
-    if not (node.value.endswith((".safetensors", ".pth", ".pt")) or _has_separator(node.value)):
-        return tree
+    name, colon, file = node.value.partition(":")
     try:
-        _refuse_outside(node.value, source)
+        _refuse_outside(file if colon else name, source)
     except PresetError as error:
         problems.append(Problem(node.mark, f"network: {error}"))
         return tree
-    path = str(source.path.parent / node.value)
-    return tree.replaced("network", Scalar(node.mark, path, node.text), node.mark)
-
-
-def _has_separator(text: str) -> bool:
-    return "/" in text or "\\" in text or text.startswith("~")
+    if not file:
+        return tree
+    value = f"{name}:{source.path.parent / file}"
+    return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +267,7 @@ def _index(text: str, sequence: Sequence) -> int:
     number = resolve(text)
     if type(number) is int and 0 <= number <= last:
         return number
-    raise PresetError(f"no item {text!r}; the list has items 0 to {last}")
+    raise PresetError(f"no item {quoted(text)}; the list has items 0 to {last}")
 
 
 # ── checking ─────────────────────────────────────────────────────────────────────────────────────
@@ -279,12 +280,19 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
     try:
         preset = Preset.model_validate(plain(tree))
     except ValidationError as error:
-        found = [e for e in error.errors() if not (inherits_unknown and e["type"] == "missing")]
-        problems = problems + [_explained(one, tree) for one in found]
+        found = [e for e in error.errors(include_url=False) if not _is_consequence(e)]
+        if inherits_unknown:
+            found = [e for e in found if e["type"] != "missing"]
+        problems = problems + [_explained(e, tree) for e in found]
     else:
         if not problems:
             return preset
     raise refusal(sorted(problems, key=lambda problem: problem.mark))
+
+
+def _is_consequence(error: Any) -> bool:
+    """pydantic calls a list too short when it has items, none of them valid."""
+    return error["type"] == "too_short" and len(error["input"]) > 0
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
@@ -324,13 +332,18 @@ def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str],
 def _unknown_key(path: list[int | str]) -> str:
     *outer, key = path
     known = list(_schema_at(outer)["properties"])
-    hint = _did_you_mean(str(key), known) or f" (allowed: {', '.join(known)})"
-    return f"unknown key {str(key)!r}{hint}"
+    elsewhere = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
+    near = elsewhere or _nearest(str(key), known)[:1]
+    hint = _did_you_mean(near) or f" (allowed: {', '.join(known)})"
+    return f"unknown key {quoted(str(key))}{hint}"
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    near = [repr(name) for name in difflib.get_close_matches(word[:100], known, n=3)]
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
+def _nearest(word: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(word[:100], known, n=3)
+
+
+def _did_you_mean(names: list[str]) -> str:
+    return f" (did you mean {' or '.join(map(repr, names))}?)" if names else ""
 
 
 def _allowed(path: list[int | str]) -> str:
@@ -343,7 +356,20 @@ def _allowed(path: list[int | str]) -> str:
 
 @functools.cache
 def _schema() -> dict[str, Any]:
-    return Preset.model_json_schema()
+    """The JSON Schema that pydantic derives from the settings classes, without references."""
+    schema = Preset.model_json_schema()
+    definitions = schema.pop("$defs")
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        name = part.get("$ref", "").rpartition("/")[2]
+        own = {key: inlined(value) for key, value in part.items() if key != "$ref"}
+        return {**inlined(definitions[name]), **own} if name else own
+
+    return inlined(schema)
 
 
 def _schema_at(path: list[int | str]) -> dict[str, Any]:
@@ -351,13 +377,7 @@ def _schema_at(path: list[int | str]) -> dict[str, Any]:
     schema = _schema()
     for step in path:
         schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
-        schema = {**_definition(schema), **schema}
     return schema
-
-
-def _definition(schema: dict[str, Any]) -> dict[str, Any]:
-    name = schema.get("$ref", "").rpartition("/")[2]
-    return _schema()["$defs"][name] if name else {}
 
 
 def json_schema() -> dict[str, Any]:
@@ -388,24 +408,22 @@ class SettingRow:
     help: str
 
 
-def settings_table() -> list[SettingRow]:
+@functools.cache
+def settings_table() -> tuple[SettingRow, ...]:
     """Every setting of a preset, in order; `objectives[]` stands for each of the list."""
-    return list(_rows(_schema(), ""))
+    return tuple(_rows(_schema(), ""))
 
 
 def _rows(schema: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
-    for name, own in schema["properties"].items():
-        inner = _definition(own) or _definition(own.get("items", {}))
-        if not _definition(own):
-            yield SettingRow(
-                prefix + name,
-                settings.allowed(own),
-                own.get("unit", ""),
-                "" if "default" not in own else str(own["default"]),
-                own.get("description", ""),
-            )
-        if inner:
-            yield from _rows(inner, f"{prefix}{name}{'[]' if 'items' in own else ''}.")
+    for name, part in schema["properties"].items():
+        key = prefix + name
+        if "properties" in part:
+            yield from _rows(part, f"{key}.")
+            continue
+        unit, default = part.get("unit", ""), str(part.get("default", ""))
+        yield SettingRow(key, settings.allowed(part), unit, default, part["description"])
+        if "items" in part:
+            yield from _rows(part["items"], f"{key}[].")
 
 
 def settings_markdown() -> str:

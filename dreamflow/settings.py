@@ -58,6 +58,8 @@ class Follow(Stage):
     octaves: int = setting(2, "Scales dreamed in a frame that starts from a carried dream.",
                            ge=1, le=16)
     steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
+    effort: float = setting(0.5, "Step size of such a frame, as a share of `dream.step_size`.",
+                            ge=0, le=4)
     restart: float = setting(0.25, "A frame of which less can be followed is dreamed from scratch.",
                              unit="share of the picture", ge=0, le=1)
     softness: float = setting(1.5, "Blur of the occlusion mask's edge.", unit="px", ge=0, le=32)
@@ -94,8 +96,12 @@ def allowed(schema: dict[str, Any], unit: str = "") -> str:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if "const" in schema:
         return repr(schema["const"])
-    kind = schema.get("type", "object")
-    measure = f"({unit})" if unit and kind in ("integer", "number") else ""
+    kind = schema["type"]
+    if kind == "object":
+        return f"a mapping with {', '.join(schema['properties'])}"
+    if kind == "array":
+        return f"a list of {schema.get('minItems', 0)} or more, each {allowed(schema['items'])}"
+    measure = f"({unit})" if unit and kind != "string" else ""
     return " ".join(filter(None, [_NOUNS[kind], limits(schema), measure]))
 
 
@@ -104,14 +110,12 @@ _NOUNS = {
     "number": "a number",
     "string": "a text",
     "boolean": "true or false",
-    "array": "a list",
-    "object": "a mapping",
     "null": "null",
 }
 
 
 def limits(schema: dict[str, Any]) -> str:
-    """The range of a number or the least length of a list, in words; empty if there is none."""
+    """The range of a number in words: `from 1 to 16`, `above 0`; empty if there is none."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"from {_short(low)} to {_short(high)}"
@@ -120,7 +124,6 @@ def limits(schema: dict[str, Any]) -> str:
         "exclusiveMinimum": "above",
         "maximum": "of at most",
         "exclusiveMaximum": "below",
-        "minItems": "of at least",
     }
     return " and ".join(f"{word} {_short(schema[k])}" for k, word in words.items() if k in schema)
 

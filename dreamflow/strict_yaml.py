@@ -23,7 +23,7 @@ from dreamflow.errors import PresetError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 16
-MAX_NODES = 50_000
+MAX_NODES = 10_000
 MAX_PROBLEMS = 10
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -130,7 +130,15 @@ def written(node: Node) -> str:
         return "a list" if node.items else "an empty list"
     if node.value is None:
         return "nothing" if node.text == "" else node.text
-    text = repr(node.value) if isinstance(node.value, str) else node.text
+    return quoted(node.value) if isinstance(node.value, str) else _cut(node.text)
+
+
+def quoted(text: str) -> str:
+    """A text in quotes on one line, cut where a message would get too long."""
+    return _cut(repr(text[:100]))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -251,17 +259,25 @@ class _Composer:
         if self.nodes > MAX_NODES:
             self.stop(place, f"more than {MAX_NODES} values")
         if isinstance(event, yaml.AliasEvent):
-            self.note(mark, f"alias '*{event.anchor}' is not allowed; write the value out")
+            self.note(
+                mark, f"alias {quoted('*' + event.anchor)} is not allowed; write the value out"
+            )
             return Scalar(mark, None, f"*{event.anchor}")
         self._refuse_decoration(event, mark)
         if isinstance(event, yaml.ScalarEvent):
-            is_plain = event.implicit[0]
-            return Scalar(mark, resolve(event.value) if is_plain else event.value, event.value)
+            return self.scalar(mark, event)
         if depth == 0:
             self.stop(place, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.SequenceStartEvent):
             return self.sequence(mark, events, depth - 1)
         return self.mapping(mark, events, depth - 1)
+
+    def scalar(self, mark: Mark, event: yaml.ScalarEvent) -> Scalar:
+        text = event.value
+        if found := _UNPRINTABLE.search(text):  # written as an escape in double quotes
+            self.note(mark, f"character {found[0]!r} is not allowed")
+        is_plain = event.implicit[0]
+        return Scalar(mark, resolve(text) if is_plain else text, text)
 
     def sequence(self, mark: Mark, events: Iterator[yaml.Event], depth: int) -> Sequence:
         items: list[Node] = []
@@ -290,17 +306,17 @@ class _Composer:
         elif key.text in keys:
             first = keys[key.text]
             where = f" (first on line {first.line})" if first.line else ""
-            self.note(key.mark, f"duplicate key {key.text!r}{where}")
+            self.note(key.mark, f"duplicate key {quoted(key.text)}{where}")
         else:
             return key.text
         return None
 
     def _refuse_decoration(self, event: yaml.Event, mark: Mark) -> None:
         if anchor := getattr(event, "anchor", None):
-            self.note(mark, f"anchor '&{anchor}' is not allowed; write the value out")
+            self.note(mark, f"anchor {quoted('&' + anchor)} is not allowed; write the value out")
         if tag := getattr(event, "tag", None):
-            shown = tag.replace("tag:yaml.org,2002:", "!!")
-            self.note(mark, f"tag {shown!r} is not allowed; write the plain value")
+            shown = quoted(tag.replace("tag:yaml.org,2002:", "!!"))
+            self.note(mark, f"tag {shown} is not allowed; write the plain value")
 
 
 _WORDS: dict[str, bool | float | None] = {
