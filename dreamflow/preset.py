@@ -179,7 +179,7 @@ def _named_parent(node: Node, child: _Source) -> _Source:
         return _find_shipped(text)
     _refuse_outside(text, child)
     path = child.path.parent / text
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file() raises on names too long to exist
         raise PresetError(f"there is no file {quoted(text)} beside {child.shown}")
     shown = str(Path(child.shown).parent / _printable(text))
     return _Source(path, shown)
@@ -226,7 +226,9 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
     """The tree with one `KEY=VALUE` set, as in `dream.octaves=3` or `objectives.0.weight=2`."""
     key, equals, text = override.partition("=")
     if not (key and equals):
-        raise UsageError(f"--set {override}: write KEY=VALUE, as in --set dream.octaves=3")
+        raise UsageError(
+            f"--set {_printable(override)}: write KEY=VALUE, as in --set dream.octaves=3"
+        )
     mark = _set_mark(key)
     value = compose(text, mark.source, problems, positions=False)
     path = key.split(".")
@@ -248,9 +250,10 @@ def _set_mark(key: str) -> Mark:
 
 
 def _placed(node: Node, path: list[str], value: Node, mark: Mark) -> Any:
-    """`node` with `value` at `path`; mappings that are missing on the way are made."""
+    """`node` with `value` laid on what is at `path`; mappings missing on the way are made."""
     if not path:
-        return value
+        both = isinstance(node, Mapping) and isinstance(value, Mapping)
+        return value.laid_on(node) if both else value
     head, *rest = path
     if isinstance(node, Sequence):
         at = _index(head, node)
@@ -309,7 +312,8 @@ def _explained(error: Any, tree: Mapping) -> Problem:
         text = str(error["ctx"]["error"])
     else:
         text = f"must be {_allowed(path)}, not {written(node)}"
-    return Problem(node.mark, text if node.mark == _set_mark(name) else f"{name}: {text}")
+    said = not name or node.mark == _set_mark(name)
+    return Problem(node.mark, text if said else f"{name}: {text}")
 
 
 def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str], Node, Mark]:

@@ -1,0 +1,558 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamflow import preset
+from dreamflow.errors import PresetError, UsageError
+from dreamflow.preset import Preset, dump, load, load_with_origins
+from dreamflow.settings import Color, Dream, Follow, Objective, Output
+
+GROUND = "objectives: [{layer: features.11}]\n"
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path, monkeypatch):
+    """Presets are named relative to the working folder, so that messages are exact."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name, text):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+def refused(name, overrides=()):
+    """The lines of the refusal of a preset."""
+    with pytest.raises(PresetError) as caught:
+        load(name, overrides=overrides)
+    assert caught.value.exit_code == 78
+    return str(caught.value).split("\n")
+
+
+def complaints(text):
+    """The lines of the refusal of a preset of that text."""
+    return refused(write("p.yaml", text))
+
+
+# ── reading ──
+
+
+def test_a_preset_stands_on_the_defaults():
+    read = load(write("p.yaml", GROUND))
+    assert read == Preset(objectives=(Objective(layer="features.11"),))
+    assert (read.dream, read.follow, read.color, read.output) == (
+        Dream(),
+        Follow(),
+        Color(),
+        Output(),
+    )
+
+
+def test_every_kind_of_value_is_read():
+    text = """\
+description: "Dogs: everywhere"
+seed: 7
+objectives:
+  - {layer: features.11, weight: 1}
+  - layer: features.9
+    weight: -5e-1
+dream: {size: full, step_size: 1e-3}
+output: {codec: ffv1}
+"""
+    read = load(write("p.yaml", text))
+    assert read.description == "Dogs: everywhere"
+    assert read.seed == 7
+    assert [(o.layer, o.weight) for o in read.objectives] == [
+        ("features.11", 1.0),
+        ("features.9", -0.5),
+    ]
+    assert (read.dream.size, read.dream.step_size) == ("full", 0.001)
+    assert read.output.codec == "ffv1"
+
+
+def test_a_windows_file_with_a_byte_order_mark_is_read():
+    data = b"\xef\xbb\xbf" + GROUND.replace("\n", "\r\n").encode() + b"seed: 3\r\n"
+    assert load(write("p.yaml", data)).seed == 3
+
+
+def test_the_view_of_a_frame_is_plain_settings():
+    read = load(write("p.yaml", GROUND))
+    assert read.at(0) == read.at(1000) == read
+
+
+# ── refusing ──
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GROUND + "dream:\n  octave_scael: 1.4\n",
+            "p.yaml:3:3: unknown key 'octave_scael' (did you mean 'octave_scale'?)",
+        ),
+        (
+            "objectives: [{layer: a, wieght: 2}]",
+            "p.yaml:1:25: unknown key 'wieght' (did you mean 'weight'?)",
+        ),
+        (
+            "objectives: [{layer: a, zzz: 2}]",
+            "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight)",
+        ),
+        (
+            GROUND + "jitter: 3",
+            "p.yaml:2:1: unknown key 'jitter' (did you mean 'dream.jitter'?)",
+        ),
+        (
+            GROUND + "steps: 3",
+            "p.yaml:2:1: unknown key 'steps' (did you mean 'dream.steps' or 'follow.steps'?)",
+        ),
+        (
+            "seed: 1",
+            "p.yaml:1:1: objectives is missing; "
+            "give a list of 1 or more, each a mapping with layer, weight",
+        ),
+        ("objectives: [{weight: 2}]", "p.yaml:1:14: objectives.0.layer is missing; give a text"),
+        (
+            "objectives: []",
+            "p.yaml:1:13: objectives: must be a list of 1 or more, "
+            "each a mapping with layer, weight, not an empty list",
+        ),
+        (
+            "objectives: [features.11]",
+            "p.yaml:1:14: objectives.0: must be a mapping with layer, weight, not 'features.11'",
+        ),
+        (
+            GROUND + "dream: {octaves: 0}",
+            "p.yaml:2:18: dream.octaves: must be a whole number from 1 to 16, not 0",
+        ),
+        (
+            GROUND + "dream: {octaves: 2.5}",
+            "p.yaml:2:18: dream.octaves: must be a whole number from 1 to 16, not 2.5",
+        ),
+        (
+            GROUND + "dream: {step_size: 100}",
+            "p.yaml:2:20: dream.step_size: must be a number from 0 to 64 (8-bit levels), not 100",
+        ),
+        (
+            GROUND + "dream: {size: 3}",
+            "p.yaml:2:15: dream.size: "
+            "must be a whole number from 16 to 16384 (px) or 'full', not 3",
+        ),
+        (
+            GROUND + "follow: {flow: optical}",
+            "p.yaml:2:16: follow.flow: must be one of dis, farneback, none, not 'optical'",
+        ),
+        (GROUND + "network: 3", "p.yaml:2:10: network: must be a text, not 3"),
+        (
+            GROUND + "color: 0.5",
+            "p.yaml:2:8: color: must be a mapping with anchor, strength, rate, not 0.5",
+        ),
+        (
+            GROUND + "color:\n",
+            "p.yaml:2:7: color: must be a mapping with anchor, strength, rate, not nothing",
+        ),
+        ("", "p.yaml:1:1: empty; a preset names at least its objectives"),
+        ("# nothing\n", "p.yaml:1:1: empty; a preset names at least its objectives"),
+        ("- a\n", "p.yaml:1:1: a preset is a mapping of settings, not a list"),
+        ("hello", "p.yaml:1:1: a preset is a mapping of settings, not 'hello'"),
+        (GROUND + "---\n", "p.yaml:2:1: a second document; write one document per file"),
+        (GROUND + "seed: 1\nseed: 2", "p.yaml:3:1: duplicate key 'seed' (first on line 2)"),
+        (GROUND + "dream:\n\tsteps: 1", "p.yaml:3:1: indented with a tab; use spaces"),
+        (GROUND + "seed: &a 1", "p.yaml:2:7: anchor '&a' is not allowed; write the value out"),
+    ],
+)
+def test_a_mistake_is_named_where_it_stands(text, message):
+    assert complaints(text) == [message]
+
+
+@pytest.mark.parametrize(
+    "value", [".nan", ".inf", "-.INF", "1e999", "'10^400'", "'1:30'", "'yes'", "true", "null"]
+)
+def test_what_is_not_a_finite_number_is_refused_as_it_was_written(value):
+    text = GROUND + f"dream: {{smoothing: {value.strip(chr(39))}}}"
+    assert complaints(text) == [
+        f"p.yaml:2:20: dream.smoothing: must be a number from 0 to 32 (px), not {value}"
+    ]
+
+
+@pytest.mark.parametrize("digits", [399, 401, 5000])
+def test_a_number_of_any_length_is_refused_in_one_short_line(digits):
+    assert complaints(GROUND + f"dream: {{smoothing: {'9' * digits}}}") == [
+        "p.yaml:2:20: dream.smoothing: must be a number from 0 to 32 (px), not " + "9" * 57 + "..."
+    ]
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once_in_its_order():
+    text = """\
+extends: bsae
+network: 3
+dream: {octaves: 0, octave_scael: 1}
+dream: {}
+follow: {flow: &a dos}
+objectives: [{weight: 200}]
+"""
+    assert complaints(text) == [
+        "p.yaml:1:10: extends: unknown preset 'bsae' (did you mean 'base'?); "
+        "`dreamflow presets list` shows all, a file is given as ./NAME.yaml",
+        "p.yaml:2:10: network: must be a text, not 3",
+        "p.yaml:3:18: dream.octaves: must be a whole number from 1 to 16, not 0",
+        "p.yaml:3:21: unknown key 'octave_scael' (did you mean 'octave_scale'?)",
+        "p.yaml:4:1: duplicate key 'dream' (first on line 3)",
+        "p.yaml:5:16: anchor '&a' is not allowed; write the value out",
+        "p.yaml:6:23: objectives.0.weight: must be a number from -100 to 100, not 200",
+    ]
+
+
+def test_more_than_ten_mistakes_are_counted():
+    lines = complaints(GROUND + "".join(f"zzz{i}: 1\n" for i in range(13)))
+    assert len(lines) == 11
+    assert lines[0].startswith("p.yaml:2:1: unknown key 'zzz0' (allowed: description,")
+    assert lines[-1] == "and 3 more"
+
+
+# ── extends ──
+
+
+def test_levels_are_laid_on_one_another():
+    write("low.yaml", GROUND + "seed: 1\ndream: {octaves: 2, steps: 3}\n")
+    write("middle.yaml", "extends: low.yaml\ndream: {steps: 4}\nobjectives: [{layer: b}]\n")
+    top = load(write("top.yaml", "extends: middle.yaml\nseed: 9\ndream: {jitter: 1}\n"))
+    assert (top.dream.octaves, top.dream.steps, top.dream.jitter) == (2, 4, 1)
+    assert top.seed == 9
+    assert [o.layer for o in top.objectives] == ["b"]
+
+
+def test_a_file_extends_a_shipped_preset_by_name():
+    assert load(write("p.yaml", "extends: base\nseed: 5\n")) == load("base", overrides=["seed=5"])
+
+
+def test_a_mistake_below_points_into_the_file_below():
+    write("looks/low.yaml", GROUND + "dream: {steps: -1}\n")
+    write("looks/top.yaml", "extends: low.yaml\n")
+    assert refused("looks/top.yaml") == [
+        "looks/low.yaml:2:16: dream.steps: must be a whole number from 0 to 1000, not -1"
+    ]
+
+
+def test_a_circle_is_refused_with_its_way():
+    write("a.yaml", "extends: b.yaml\n")
+    write("b.yaml", "extends: c.yaml\n")
+    write("c.yaml", "seed: 1\nextends: b.yaml\n")
+    assert refused("a.yaml") == [
+        "c.yaml:2:10: extends: goes in a circle: a.yaml -> b.yaml -> c.yaml -> b.yaml"
+    ]
+
+
+def test_a_long_row_of_presets_is_refused():
+    for level in range(30):
+        write(f"{level}.yaml", f"extends: {level + 1}.yaml\n")
+    assert refused("0.yaml") == ["15.yaml:1:10: extends: more than 16 presets in a row"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["../../etc/passwd", "../out.yaml", "/etc/passwd", "/out.yaml", "~/out.yaml", "~root",
+     "https://example.org/a.yaml", "file:///etc/passwd", "a/../../out.yaml", "link.yaml",
+     "link/out.yaml"],
+)  # fmt: skip
+def test_a_preset_opens_nothing_outside_its_folder(tmp_path, target):
+    write("out.yaml", GROUND)
+    write("in/p.yaml", f"seed: 1\nextends: {target}\n")
+    os.symlink(tmp_path / "out.yaml", "in/link.yaml")
+    os.symlink(tmp_path, "in/link")
+    assert refused("in/p.yaml") == [
+        f"in/p.yaml:2:10: extends: must be a path inside the preset's own folder, not {target!r}"
+    ]
+
+
+def test_a_link_that_stays_inside_is_followed():
+    write("in/sub/low.yaml", GROUND)
+    os.symlink("sub/low.yaml", "in/link.yaml")
+    assert load(write("in/p.yaml", "extends: link.yaml\n")) == load("in/sub/low.yaml")
+
+
+def test_a_name_too_long_for_any_file_is_a_missing_one():
+    (line,) = complaints(f"extends: {'x' * 5000}.yaml")
+    assert line.startswith("p.yaml:1:10: extends: there is no file 'xxx")
+
+
+def test_a_missing_parent_is_named_and_so_is_a_wrong_kind():
+    assert complaints("extends: no.yaml") == [
+        "p.yaml:1:10: extends: there is no file 'no.yaml' beside p.yaml"
+    ]
+    assert complaints("extends: [base]") == [
+        "p.yaml:1:10: extends: must be a preset's name or file, not a list"
+    ]
+
+
+# ── weights files ──
+
+
+def test_a_weights_file_is_found_from_the_presets_folder():
+    write("looks/p.yaml", GROUND + "network: vgg16:mine.safetensors\n")
+    assert load("looks/p.yaml").network == f"vgg16:{Path('looks/mine.safetensors')}"
+
+
+def test_a_weights_file_given_on_the_command_line_is_found_from_here():
+    read = load("base", overrides=["network=vgg16:/data/mine.safetensors"])
+    assert read.network == "vgg16:/data/mine.safetensors"
+
+
+@pytest.mark.parametrize("file", ["../../etc/passwd", "/etc/passwd", "~/x.pth", "http://x/y.pth"])
+@pytest.mark.parametrize("name", ["vgg16:", ""])
+def test_a_preset_names_no_weights_outside_its_folder(name, file):
+    (line,) = refused(write("in/p.yaml", GROUND + f"network: {name}{file}\n"))
+    assert line.startswith(
+        "in/p.yaml:2:10: network: must be a path inside the preset's own folder, not '"
+    )
+
+
+# ── overrides ──
+
+
+def test_overrides_reach_every_setting():
+    read = load(
+        "base",
+        overrides=[
+            "seed=3",
+            "dream.step_size=1e-3",
+            "dream.size=full",
+            "objectives=[{layer: fire9}, {layer: fire6}]",
+            "objectives.1.weight=2",
+            "color={strength: 0.1}",
+            "description=a=b",
+        ],
+    )
+    assert (read.seed, read.dream.step_size, read.dream.size) == (3, 0.001, "full")
+    assert read.objectives == (Objective(layer="fire9"), Objective(layer="fire6", weight=2))
+    assert read.color == Color(strength=0.1)
+    assert read.description == "a=b"
+
+
+def test_an_override_of_a_stage_is_laid_on_it_like_a_preset():
+    write("p.yaml", GROUND + "dream: {octaves: 2, steps: 3}\n")
+    read = load("p.yaml", overrides=["dream={steps: 4, jitter: 1}"])
+    assert (read.dream.octaves, read.dream.steps, read.dream.jitter) == (2, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "dream.octave_scael=3",
+            "--set dream.octave_scael: unknown key 'octave_scael' (did you mean 'octave_scale'?)",
+        ),
+        ("dreem.octaves=3", "--set dreem.octaves: unknown key 'dreem' (did you mean 'dream'?)"),
+        (
+            "dream.octaves=yes",
+            "--set dream.octaves: must be a whole number from 1 to 16, not 'yes'",
+        ),
+        (
+            "dream={octaves: 0}",
+            "--set dream: dream.octaves: must be a whole number from 1 to 16, not 0",
+        ),
+        (
+            "seed.a=1",
+            "--set seed.a: seed: must be a whole number from 0 to 4294967295, not a mapping",
+        ),
+        ("dream.octaves=", "--set dream.octaves: the value is missing"),
+        ("dream.octaves=[", "--set dream.octaves: not YAML: did not find expected node content"),
+        (
+            "dream.octaves=&a 3",
+            "--set dream.octaves: anchor '&a' is not allowed; write the value out",
+        ),
+        (
+            "objectives.1.weight=2",
+            "--set objectives.1.weight: no item '1'; the list has items 0 to 0",
+        ),
+        ("objectives.x=2", "--set objectives.x: no item 'x'; the list has items 0 to 0"),
+        ("extends=acid", "--set extends: cannot be set; choose the preset with --preset"),
+        ("a" + ".a" * 5000 + "=1", "--set a" + ".a" * 5000 + ": more than 16 levels deep"),
+    ],
+)
+def test_a_wrong_override_is_named(override, message):
+    assert refused("base", [override]) == [message]
+
+
+@pytest.mark.parametrize("override", ["dream.octaves", "=3", ""])
+def test_an_override_without_key_or_value_is_a_usage_error(override):
+    with pytest.raises(UsageError) as caught:
+        load("base", overrides=[override])
+    assert str(caught.value) == (f"--set {override}: write KEY=VALUE, as in --set dream.octaves=3")
+
+
+def test_mistakes_of_file_and_overrides_come_together():
+    write("p.yaml", GROUND + "seed: x\n")
+    assert refused("p.yaml", ["dream.steps=x"]) == [
+        "--set dream.steps: must be a whole number from 0 to 1000, not 'x'",
+        "p.yaml:2:7: seed: must be a whole number from 0 to 4294967295, not 'x'",
+    ]
+
+
+def test_an_override_replaces_what_is_wrong_in_the_file():
+    write("p.yaml", GROUND + "seed: x\n")
+    assert load("p.yaml", overrides=["seed=4"]).seed == 4
+
+
+# ── origins ──
+
+
+def test_every_value_knows_where_it_came_from():
+    write("low.yaml", "seed: 2\n" + GROUND + "dream:\n  octaves: 2\n  steps: 3\n")
+    write("top.yaml", "extends: low.yaml\ndream:\n  steps: 4\n")
+    read, origins = load_with_origins("top.yaml", overrides=["dream.jitter=1"])
+    assert origins["seed"] == "low.yaml:1"
+    assert origins["objectives.0.layer"] == "low.yaml:2"
+    assert origins["objectives.0.weight"] == "default"
+    assert origins["dream.octaves"] == "low.yaml:4"
+    assert origins["dream.steps"] == "top.yaml:3"
+    assert origins["dream.jitter"] == "--set"
+    assert origins["dream.size"] == origins["output.codec"] == "default"
+    assert len(origins) == len(list(preset._leaves(read)))
+
+
+# ── names and files ──
+
+
+def test_an_unknown_name_gets_the_nearest_and_the_command_that_lists():
+    assert refused("bsae") == [
+        "unknown preset 'bsae' (did you mean 'base'?); "
+        "`dreamflow presets list` shows all, a file is given as ./NAME.yaml"
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "~", "base\0", "x" * 9000, "\x1b[31m", "\udc80"])
+def test_an_odd_name_is_an_unknown_preset(name):
+    (line,) = refused(name)
+    assert line.startswith("unknown preset ")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no.yaml", "./no", "\0.yaml", "x" * 9000 + ".yaml", "\x1b/a", "\udc80.yaml", "a\nb.yaml"],
+)
+def test_a_missing_file_is_refused_on_one_printable_line(name):
+    (line,) = refused(name)
+    assert ": cannot be read: " in line
+    assert line.isprintable()
+
+
+def test_shipped_presets_are_listed_with_a_line_each():
+    summaries = preset.shipped()
+    assert "base" in [summary.name for summary in summaries]
+    for summary in summaries:
+        assert summary.description
+        assert "\n" not in summary.description
+        assert load(summary.name).network == summary.network
+
+
+def test_reading_presets_does_not_load_torch():
+    code = (
+        "import sys; from dreamflow import preset; preset.shipped(); preset.settings_markdown(); "
+        "sys.exit(bool({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
+    )
+    root = Path(preset.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+# ── describing ──
+
+TEXT = st.text(
+    st.one_of(
+        st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]), st.sampled_from("\n\t")
+    ),
+    max_size=30,
+).filter(lambda text: "\ufeff" not in text)
+SPECIAL = st.sampled_from(
+    ["1e3", "1e-3", "010", "0o7", "yes", "~", "", "null", ".nan", "1:30", "<<", "=", "- a", "a: b",
+     "#x", " a ", "a\n\n b\n", "'", '"', "{", "\\", "%", "@", "---", "...", "x " * 90]
+)  # fmt: skip
+PRESETS = st.builds(
+    Preset,
+    description=TEXT | SPECIAL,
+    network=TEXT.map(lambda text: text.replace(":", "").replace("/", "").lstrip("~\\")),
+    seed=st.integers(0, 2**32 - 1),
+    objectives=st.lists(
+        st.builds(Objective, layer=TEXT | SPECIAL, weight=st.floats(-100, 100)),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+    dream=st.builds(
+        Dream, size=st.integers(16, 9999) | st.just("full"), step_size=st.floats(0, 64)
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PRESETS)
+def test_a_dumped_preset_reads_back_equal(original):
+    assert load(write("p.yaml", dump(original))) == original
+
+
+def test_a_dump_spells_out_every_setting():
+    read, origins = load_with_origins(write("p.yaml", dump(load("base"))))
+    assert "default" not in origins.values()
+    assert read == load("base")
+
+
+def test_the_schema_refuses_unknown_keys_at_every_depth():
+    schema = preset.json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["dream"]["additionalProperties"] is False
+    assert schema["properties"]["objectives"]["items"]["additionalProperties"] is False
+    assert schema["anyOf"] == [{"required": ["extends"]}, {"required": ["objectives"]}]
+    assert "extends" in schema["properties"]
+    assert schema["properties"]["dream"]["properties"]["octaves"]["maximum"] == 16
+
+
+def test_the_table_of_settings_says_what_the_classes_say():
+    rows = {row.key: row for row in preset.settings_table()}
+    size = rows["dream.size"]
+    assert (size.allowed, size.unit, size.default) == (
+        "a whole number from 16 to 16384 or 'full'",
+        "px",
+        str(Dream().size),
+    )
+    assert size.help == Dream.model_fields["size"].description
+    defaults = preset._leaves(Preset(objectives=(Objective(layer="x"),)))
+    assert {key.replace("[]", ".0") for key in rows} == {"objectives", *defaults}
+
+
+def test_the_markdown_has_a_row_for_each_setting():
+    lines = preset.settings_markdown().splitlines()
+    assert len(lines) == 2 + len(preset.settings_table())
+    assert len({line.count("|") for line in lines}) == 1
+
+
+# ── anything at all ──
+
+WORDS = ["objectives", "dream", "follow", "octaves", "steps", "extends", "seed", "layer", "weight"]
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["", "  ", "- ", "  - ", "\t"]),
+        st.sampled_from(WORDS) | st.text(max_size=5),
+        st.sampled_from([": ", ":", ": {", ": [", " "]),
+        st.sampled_from([*WORDS, "3", ".nan", "1e-3", "yes", "base", "p.yaml", "../p", "}", "]"])
+        | st.text(max_size=8),
+    ).map("".join),
+    max_size=8,
+).map("\n".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(LINES, st.lists(st.text(max_size=20) | LINES.map(lambda text: f"dream.steps={text}")))
+def test_any_file_and_override_is_read_or_refused_in_printable_lines(text, overrides):
+    try:
+        load(write("p.yaml", GROUND + text), overrides=overrides)
+    except (PresetError, UsageError) as error:
+        for line in str(error).split("\n"):
+            assert line.isprintable()
