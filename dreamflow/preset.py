@@ -252,8 +252,9 @@ def _set_mark(key: str) -> Mark:
 def _placed(node: Node, path: list[str], value: Node, mark: Mark) -> Any:
     """`node` with `value` laid on what is at `path`; mappings missing on the way are made."""
     if not path:
-        both = isinstance(node, Mapping) and isinstance(value, Mapping)
-        return value.laid_on(node) if both else value
+        if isinstance(node, Mapping) and isinstance(value, Mapping):
+            return value.laid_on(node)
+        return value
     head, *rest = path
     if isinstance(node, Sequence):
         at = _index(head, node)

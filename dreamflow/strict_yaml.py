@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -189,7 +189,6 @@ def compose(
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
         composer.stop((line, column), _syntax_message(error, text, line))
-        raise AssertionError("stop() raises") from error
 
 
 # What YAML calls printable, less the byte order mark.
@@ -231,7 +230,7 @@ class _Composer:
     def note(self, mark: Mark, text: str) -> None:
         self.problems.append(Problem(mark, text))
 
-    def stop(self, place: tuple[int, int], text: str) -> None:
+    def stop(self, place: tuple[int, int], text: str) -> NoReturn:
         """Nothing can be read past this."""
         raise refusal([*self.problems, Problem(self.mark(*place), text)])
 
