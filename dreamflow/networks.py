@@ -17,7 +17,7 @@ import io
 import logging
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,9 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # torchvision's `transform_input` undoes the ImageNet normalisation; the two together are this.
 INCEPTION = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Caffe's: image * 255 - mean.
-CAFFE = Normalisation((122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255,) * 3)
+CAFFE = Normalisation(
+    (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
+)
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def build(
     extractor.weights_sha256 = weights.sha256
     _fold_batch_norms(graph)
     _fold_normalisation(graph, weights.normalisation)
-    return extractor.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore
+    return extractor.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 # ── names ──
@@ -287,46 +289,46 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
     return cut
 
 
-class _OverwriteFinder(fx.Interpreter):
-    """Runs a graph and stops at the first node that changes a layer in use."""
+class _LayerGuard(fx.Interpreter):
+    """Runs a graph once and takes out of place what would overwrite a layer in use, nothing else.
+
+    A tensor's version counter is shared by its views and rises with every in-place operation, so
+    aliases of any kind are seen. On `meta` there are no values that the trial could spoil.
+    """
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph, garbage_collect_values=False)
+        self.cut = graph
         self.kept = set(graph.graph.output_node().all_input_nodes)
         self.versions: dict[fx.Node, int] = {}
-        self.culprit: fx.Node | None = None
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if self.culprit is None:
-            changed = any(self.env[layer]._version != v for layer, v in self.versions.items())
-            self.culprit = n if changed else None
+        if any(self.env[layer]._version != version for layer, version in self.versions.items()):
+            _take_out_of_place(self.cut, n)
+            result = super().run_node(n)
+            self.versions = {layer: self.env[layer]._version for layer in self.versions}
         if n in self.kept:
             self.versions[n] = result._version
         return result
 
 
 def _keep_layers_from_being_overwritten(graph: fx.GraphModule) -> None:
-    """Take in-place operations that would change a layer in use, and no others, out of place."""
-    while True:
-        finder = _OverwriteFinder(graph)
-        finder.run(torch.empty(1, 3, _SIDES[0], _SIDES[0], device="meta"))
-        if finder.culprit is None:
-            return
-        _take_out_of_place(graph, finder.culprit)
+    _LayerGuard(graph).run(torch.empty(1, 3, _SIDES[0], _SIDES[0], device="meta"))
+    graph.delete_all_unused_submodules()
+    graph.recompile()
 
 
 def _take_out_of_place(graph: fx.GraphModule, node: fx.Node) -> None:
     if node.op == "call_module":  # a copy, since a module may run at other places too
         module = copy.copy(graph.get_submodule(str(node.target)))
-        module.inplace = False
+        module.inplace = False  # pyright: ignore[reportArgumentType]
         node.target = f"{node.name}_out_of_place"
         graph.add_submodule(node.target, module)
     elif node.target is operator.iadd:
         node.target = operator.add
     else:
         node.update_kwarg("inplace", False)
-    graph.recompile()
 
 
 def _minimum_side(graph: fx.GraphModule) -> int:
@@ -354,30 +356,23 @@ def _runs(graph: fx.GraphModule, side: int) -> bool:
 
 def _fold_batch_norms(graph: fx.GraphModule) -> None:
     """Fold every BatchNorm into the convolution before it, where nothing else reads that one."""
-    for conv, norm in list(_foldable(graph)):
-        fused = fuse_conv_bn_eval(
-            graph.get_submodule(str(conv.target)), graph.get_submodule(str(norm.target))
-        )
-        graph.set_submodule(str(conv.target), fused)
-        norm.replace_all_uses_with(conv)
-        graph.graph.erase_node(norm)
+    for norm in graph.graph.find_nodes(op="call_module"):
+        before = norm.args[0]
+        batch_norm, conv = _module(graph, norm), _module(graph, before)
+        if (
+            isinstance(batch_norm, nn.BatchNorm2d)
+            and isinstance(conv, nn.Conv2d)
+            and len(before.users) == 1
+        ):
+            graph.set_submodule(before.target, fuse_conv_bn_eval(conv, batch_norm))
+            norm.replace_all_uses_with(before)
+            graph.graph.erase_node(norm)
     graph.delete_all_unused_submodules()
     graph.recompile()
 
 
-def _foldable(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, fx.Node]]:
-    for norm in graph.graph.find_nodes(op="call_module"):
-        conv = norm.args[0]
-        if (
-            _is(graph, norm, nn.BatchNorm2d)
-            and _is(graph, conv, nn.Conv2d)
-            and len(conv.users) == 1
-        ):
-            yield conv, norm
-
-
-def _is(graph: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
-    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), kind)
+def _module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _fold_normalisation(graph: fx.GraphModule, normalisation: Normalisation) -> None:
@@ -387,7 +382,7 @@ def _fold_normalisation(graph: fx.GraphModule, normalisation: Normalisation) -> 
     """
     image = next(iter(graph.graph.nodes))
     (first,) = image.users
-    conv = graph.get_submodule(str(first.target))
+    conv = _module(graph, first)
     assert isinstance(conv, nn.Conv2d)
     mean, std = (torch.tensor(v)[:, None, None] for v in (normalisation.mean, normalisation.std))
     weight = conv.weight / std
@@ -421,10 +416,12 @@ def _load(entry: Network, path: Path | None, folder: Path | None, module: nn.Mod
         path, pinned = _pinned_file(entry, folder)
     expected = {k: v.shape for k, v in module.state_dict().items() if not _is_counter(k)}
     limit = 8 * sum(shape.numel() for shape in expected.values()) + (16 << 20)
+    if not path.is_file():  # a FIFO would hang
+        raise UnavailableError(f"no weights file at {path}{_expected(pinned)}")
     data, sha256 = _read(path, limit)
     if not sha256.startswith(pinned):
         raise UnavailableError(
-            f"weights {path} are damaged: SHA-256 should be {_full(pinned)}, is {sha256}; "
+            f"weights {path} are damaged: SHA-256 is {sha256}{_expected(pinned)}; "
             "remove the file and fetch it again"
         )
     if len(data) > limit:
@@ -437,8 +434,8 @@ def _load(entry: Network, path: Path | None, folder: Path | None, module: nn.Mod
     return _Weights(state, sha256, CAFFE if caffe else entry.normalisation)
 
 
-def _full(pinned: str) -> str:
-    return pinned if len(pinned) == 64 else f"{pinned}…"
+def _expected(pinned: str) -> str:
+    return pinned and f" (expected SHA-256 {pinned}{'…' * (len(pinned) < 64)})"
 
 
 def _is_counter(key: str) -> bool:
@@ -464,14 +461,12 @@ def _download(url: str, path: Path, pinned: str) -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=pinned, progress=False)
     except (OSError, RuntimeError) as error:
         raise UnavailableError(
-            f"cannot fetch {url} ({error}); put that file at {path} (SHA-256 {pinned}…)"
+            f"cannot fetch {url} ({error}); put that file at {path}{_expected(pinned)}"
         ) from error
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, str]:
     """The file's first bytes, at most one over `limit`, and the SHA-256 of all of it."""
-    if not path.is_file():
-        raise UnavailableError(f"no weights at {path}: not a file")
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -495,7 +490,9 @@ def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
         raise UnavailableError(f"weights {path} cannot be read: {reason}") from error
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _plain(tensor: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError("not a plain dictionary of tensors")
     return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
