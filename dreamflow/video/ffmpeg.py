@@ -50,6 +50,8 @@ _CASCADE = (
         "Consider incr",
     ),
     *("Task finished with error", "Terminating thread", "Could not open encoder before EOF"),
+    *("Error while opening encoder", "Error sending frames to consumers", "Nothing was written"),
+    *("Cannot determine format of input", "Decode error rate"),
 )
 """How the lines begin that ffmpeg adds after the one that says what went wrong."""
 
@@ -246,7 +248,7 @@ def explain(lines: Sequence[str]) -> str:
     errors = [line for line in lines if "[error]" in line or "[fatal]" in line]
     words = dict.fromkeys(_plain(line) for line in (errors or lines))
     telling = [word for word in words if word and not word.startswith(_CASCADE)]
-    return "; ".join(telling[-3:]) or "it gave no reason"
+    return "; ".join((telling or list(words))[-3:]) or "it gave no reason"
 
 
 def _plain(line: str) -> str:

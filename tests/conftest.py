@@ -1,0 +1,83 @@
+"""Test media from recipes: drawn by ffmpeg into a folder that lasts as long as the session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreamflow.frames import Array
+from dreamflow.video import ffmpeg
+
+COUNTER_SIZE = (32, 24)
+_FIRST_LUMA, _LUMA_STEP = 20, 4
+
+
+class Media:
+    """Draws clips on demand, each once; `count_of` reads a frame's number back from its grey."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def draw(self, name: str, *arguments: str | ffmpeg.Input) -> Path:
+        """The file that ffmpeg makes of `arguments`, in a format chosen by the name's suffix."""
+        recipe = hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:12]
+        path = self.folder / recipe / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            # Exact decoders and one thread, so that a recipe always draws the same bytes.
+            flags = ["-bitexact", "-threads", "1"]
+            ffmpeg.run([*arguments, *flags, ffmpeg.output_name(path)])
+        return path
+
+    def counter(
+        self, name: str, *options: str, rate: str = "25", frames: int = 24, codec: str = "libx264"
+    ) -> Path:
+        """A grey clip in which frame i has its number as brightness (up to 50 frames)."""
+        exact = ["-qp", "0"] if codec == "libx264" else []
+        return self.draw(name, *self.counter_source(rate, frames), "-c:v", codec, *exact, *options)
+
+    def counter_source(self, rate: str = "25", frames: int = 24) -> list[str]:
+        width, height = COUNTER_SIZE
+        luma = f"geq=lum={_FIRST_LUMA}+{_LUMA_STEP}*N:cb=128:cr=128"
+        source = f"color=s={width}x{height}:r={rate},format=yuv420p,{luma}"
+        return ["-f", "lavfi", "-i", source, "-frames:v", str(frames)]
+
+    def count_of(self, frame: Array) -> int:
+        top = np.iinfo(frame.dtype).max
+        luma = float(frame.mean()) / top * 219 + 16
+        return round((luma - _FIRST_LUMA) / _LUMA_STEP)
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Media:
+    return Media(tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture(scope="session")
+def clip_path(media: Media) -> Path:
+    """24 frames of 64x48 at 24000/1001 with a second of sound, H.264 and AAC in MP4."""
+    picture = "testsrc2=s=64x48:r=24000/1001"
+    sources = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=1.001"]
+    codecs = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    return media.draw("clip.mp4", *sources, "-frames:v", "24", *codecs)
+
+
+@pytest.fixture
+def damaged() -> Callable[..., Path]:
+    """Copies a file with some of its bytes overwritten or cut off."""
+
+    def damage(
+        path: Path, target: Path, *, at: float = 0.5, length: int = 0, keep: float = 1.0
+    ) -> Path:
+        data = bytearray(path.read_bytes())
+        begin = int(len(data) * at)
+        noise = np.random.default_rng(1).integers(0, 256, length, dtype=np.uint8)
+        data[begin : begin + length] = noise.tobytes()
+        target.write_bytes(data[: int(len(data) * keep)])
+        return target
+
+    return damage
