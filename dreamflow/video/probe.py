@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from dreamflow.errors import BadMediaError
@@ -34,6 +35,9 @@ COMMON_RATES = tuple(
 )
 HIDDEN_FRAME_CODECS = frozenset({"vp8"})
 """Codecs in which a packet may hold a frame that is never shown."""
+
+REORDER_FRAMES = 16
+"""How far codecs may store a frame ahead of its turn."""
 
 INFO = ("-loglevel", "repeat+level+info")
 LISTING_LINES = 4000
@@ -317,7 +321,7 @@ class _Packets:
 def _list_packets(path: Path, max_pixels: int) -> _Packets:
     packets = _Packets()
     streams = ["-map", "0:V:0", "-map", "0:a?", "-c", "copy"]
-    arguments = [*INFO, "-copyts", "-max_pixels", str(max_pixels), Input(path), *streams]
+    arguments = [*INFO, "-copyts", *decode_limit(max_pixels), Input(path), *streams]
     arguments += ["-f", "framecrc", "-"]
     try:
         with Process(arguments, on_line=packets.log.append) as process:
@@ -357,7 +361,7 @@ def _show_frames(path: Path, max_pixels: int, *, count: int | None) -> _Shown:
             log.append(line)
 
     limit = [] if count is None else ["-frames:v", str(count)]
-    arguments = [*INFO, "-copyts", "-max_pixels", str(max_pixels), Input(path), "-map", "0:V:0"]
+    arguments = [*INFO, "-copyts", *decode_limit(max_pixels), Input(path), "-map", "0:V:0"]
     arguments += ["-vf", "showinfo=checksum=0", *limit, "-fps_mode", "passthrough"]
     try:
         with Process([*arguments, "-f", "null", "-"], on_line=read_line) as process:
@@ -416,8 +420,19 @@ def _frame_times(path: Path, packets: _Packets, max_pixels: int) -> Times:
         ticks = sorted(_show_frames(path, max_pixels, count=None).ticks)
     if not ticks:
         raise BadMediaError(f"{path}: there is a video stream without a single whole frame")
+    if packets.cut_off:
+        ticks = _without_stragglers(ticks)
     keys = sorted(pts for pts, _, flags in packets.video if flags & 1 and pts != NO_TIME)
     return Times(tuple(ticks), tuple(keys), ticks[-1] + _last_duration(shown, ticks))
+
+
+def _without_stragglers(ticks: list[int]) -> list[int]:
+    """What is left when frames stored ahead of their turn, behind a gap at the cut, are dropped."""
+    steps = [after - before for before, after in pairwise(ticks)]
+    usual = sorted(steps)[len(steps) // 2] if steps else 0
+    begin = max(0, len(steps) - REORDER_FRAMES)
+    gaps = (index for index in range(begin, len(steps)) if 2 * steps[index] > 3 * usual)
+    return ticks[: next(gaps, len(steps)) + 1]
 
 
 def _last_duration(shown: list[tuple[int, int, int]], ticks: list[int]) -> int:
@@ -439,6 +454,14 @@ def nearest(ticks: Sequence[int], tick: int, low: int = 0) -> int:
     after = bisect_left(ticks, tick, lo=low)
     around = [index for index in (after - 1, after) if low <= index < len(ticks)]
     return min(around, key=lambda index: abs(ticks[index] - tick), default=len(ticks) - 1)
+
+
+def decode_limit(max_pixels: int) -> list[str]:
+    """Options that keep ffmpeg from decoding pictures far larger than their header said.
+
+    Decoders count the pixels of their padded buffers, so the exact limit is checked by us.
+    """
+    return ["-max_pixels", str(2 * max_pixels + 1_000_000)]
 
 
 def _check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:

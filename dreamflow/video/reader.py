@@ -27,7 +27,7 @@ from dreamflow.errors import BadMediaError, DreamflowError, UsageError
 from dreamflow.frames import Array, Box, Moment, VideoInfo
 from dreamflow.video import colors, sequences
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process
-from dreamflow.video.probe import INFO, MAX_PIXELS, Probe, nearest, probe, shown_tick
+from dreamflow.video.probe import INFO, MAX_PIXELS, Probe, decode_limit, nearest, probe, shown_tick
 
 logger = logging.getLogger("dreamflow")
 
@@ -342,7 +342,7 @@ class _VideoFile:
             *INFO,
             *("-debug_ts", "-copyts", "-max_error_rate", "1"),
             *seek,
-            *("-max_pixels", str(self._max_pixels)),
+            *decode_limit(self._max_pixels),
             *colors.decoder(self._facts),
             Input(self.path),
             *("-map", "0:V:0", "-vf", graph, "-fps_mode", "passthrough"),
