@@ -37,7 +37,7 @@ logger = logging.getLogger("dreamflow")
 DEFAULT = "squeezenet1_1"
 _OWN_WEIGHTS = Path(__file__).parent / "weights"
 _SIDES = (512, 1024)  # both multiples of every stride, so that the difference of two maps is exact
-_LARGEST_MINIMUM_SIDE = 512
+_LARGEST_MINIMUM_SIDE = 128  # inception_v3 needs most: 75 to its last block
 
 
 @dataclass(frozen=True)
@@ -508,7 +508,7 @@ def _check_shapes(
     found = {k: v.shape for k, v in state.items() if not _is_counter(k) and not auxiliary.match(k)}
     problems = {
         "missing": [k for k in expected if k not in found],
-        "unexpected": [k for k in found if k not in expected],
+        "unexpected": sorted(k for k in found if k not in expected),
         "of another shape": [k for k in expected if k in found and expected[k] != found[k]],
     }
     if any(problems.values()):

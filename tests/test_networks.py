@@ -1,0 +1,543 @@
+"""Extractors against the plain torchvision models, and every way weights can be refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import struct
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dreamflow import networks
+from dreamflow.errors import PresetError, UnavailableError
+
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+EMBEDDED = Path(networks.__file__).parent / "weights" / "squeezenet1_1_imagenet.safetensors"
+EMBEDDED_SHA256 = "33f21d3a8017381cddc9ffaa2965e1e5b3d4dd2061de05a772a26885ff1f8fe3"
+
+# A middle layer (a pre-activation where there is one) and a block, late but not last.
+PAIRS = {
+    "googlenet": ("inception3b.branch2.1.bn", "inception4c"),
+    "inception_v3": ("Mixed_5c.branch5x5_1.bn", "Mixed_6b"),
+    "vgg16": ("features.10", "features.26"),
+    "vgg19": ("features.12", "features.32"),
+    "resnet50": ("layer2.1.bn3", "layer3.3"),
+    "alexnet": ("features.3", "features.10"),
+    "densenet121": ("features.denseblock2.denselayer3.norm1", "features.denseblock3"),
+    "efficientnet_b0": ("features.3.1.block.0.1", "features.6"),
+    "mobilenet_v3_large": ("features.5.block.0.0", "features.13"),
+    "convnext_tiny": ("features.1.1.block.0", "features.5.4"),
+}
+HEAVY = {"vgg16", "vgg19", "alexnet"}
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
+    for name in networks.list_networks()
+    if name != networks.DEFAULT
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Maps this small gain nothing from more, and lose a lot on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_state(module: nn.Module) -> dict[str, Tensor]:
+    """Small weights and uneven BatchNorm statistics, so that every slip in the folding shows."""
+    generator = torch.Generator().manual_seed(1)
+    state = {}
+    for key, tensor in module.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        drawn = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            drawn *= (2 / max(1, tensor[0].numel())) ** 0.5
+        elif key.endswith(("running_var", "weight")):
+            drawn = drawn.abs() * 0.5 + 0.5
+        else:
+            drawn *= 0.2
+        state[key] = drawn
+    return state
+
+
+def plain_model(name: str) -> nn.Module:
+    """torchvision's own as its users have it, `transform_input` on, with random weights."""
+    options = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": False, "transform_input": True}
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, **options)
+    model.load_state_dict(random_state(model), strict=False, assign=True)
+    return model.eval()
+
+
+def watch(model: nn.Module, layers: list[str]) -> dict[str, Tensor]:
+    """Filled, when `model` runs, with copies taken before anything can overwrite the features."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(layer: str, _module: nn.Module, _inputs: object, out: Tensor) -> None:
+        seen[layer] = out.clone()
+
+    for layer in layers:
+        model.get_submodule(layer).register_forward_hook(partial(keep, layer))
+    return seen
+
+
+def save(state: dict[str, Tensor], path: Path) -> Path:
+    if path.suffix == ".pth":
+        torch.save(state, path)
+    else:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, path)
+    return path
+
+
+def noise_image(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(7))
+
+
+def assert_same(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-3, atol=1e-4 * expected.detach().abs().max().item()
+    )
+
+
+def refusal(network: str, folder: Path | None = None) -> str:
+    """The one line with which `network` is refused."""
+    with pytest.raises(UnavailableError) as refused:
+        networks.build(network, [networks.list_layers(network)[0].name], folder=folder)
+    assert refused.value.exit_code == 69
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# ── features ──
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_features_and_gradient_equal_those_of_the_plain_model(name: str, tmp_path: Path) -> None:
+    model = plain_model(name)
+    file = save(model.state_dict(), tmp_path / "w.safetensors")
+    early, late = PAIRS[name]
+    extractor = networks.build(f"{name}:{file}", [early, late])
+    side = 75 if name == "inception_v3" else 64  # what the plain models need to run to their end
+    image, twin = (noise_image(side, side + 6).requires_grad_() for _ in range(2))
+
+    seen = watch(model, [early, late])
+    model((twin - IMAGENET_MEAN) / IMAGENET_STD)
+    features = extractor(image)
+
+    for layer in (early, late):
+        assert features[layer].shape[1] == extractor.channels[layer]
+        assert_same(features[layer], seen[layer])
+    (got,) = torch.autograd.grad(features[late].square().mean(), image)
+    (wanted,) = torch.autograd.grad(seen[late].square().mean(), twin)
+    assert torch.cosine_similarity(got.flatten(), wanted.flatten(), 0) > 0.9999
+    assert_same(got.norm(), wanted.norm())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.list_networks())
+def test_every_layer_at_once_equals_the_plain_model(name: str, tmp_path: Path) -> None:
+    model = plain_model(name)
+    file = save(model.state_dict(), tmp_path / "w.safetensors")
+    layers = [info.name for info in networks.list_layers(name)]
+    extractor = networks.build(f"{name}:{file}", layers)
+    image = noise_image(extractor.minimum_side + 70, extractor.minimum_side + 80)
+    seen = watch(model, layers)
+    with torch.no_grad():
+        model((image - IMAGENET_MEAN) / IMAGENET_STD)
+        features = extractor(image)
+    for layer in layers:
+        assert_same(features[layer], seen[layer])
+
+
+def test_embedded_network_wants_caffe_means_and_no_division() -> None:
+    model = torchvision.models.squeezenet1_1(weights=None)
+    model.load_state_dict(safetensors.torch.load_file(EMBEDDED))
+    image = noise_image(60, 70)
+    levels = image * 255 - torch.tensor([122.67892, 116.66877, 104.00699])[:, None, None]
+    with torch.no_grad():
+        expected = model.eval().features[:12](levels)
+        actual = networks.build("squeezenet1_1", ["features.11"])(image)["features.11"]
+    assert_same(actual, expected)
+
+
+def test_layer_before_an_in_place_relu_keeps_its_negative_values() -> None:
+    extractor = networks.build("squeezenet1_1", ["features.0", "features.1", "features.3.squeeze"])
+    features = extractor(noise_image(40, 40))
+    assert (features["features.0"] < 0).any()
+    assert (features["features.3.squeeze"] < 0).any()
+    assert torch.equal(features["features.1"], features["features.0"].relu())
+
+
+def test_only_operations_that_overwrite_a_layer_in_use_are_taken_out_of_place() -> None:
+    extractor = networks.build("squeezenet1_1", ["features.3.squeeze", "features.4"])
+    relus = [module for module in extractor.modules() if isinstance(module, nn.ReLU)]
+    assert [relu.inplace for relu in relus].count(False) == 1
+    assert len(relus) == 7
+
+
+def test_nested_layers_that_end_together_are_the_same_feature(tmp_path: Path) -> None:
+    file = save(random_state(plain_model("resnet50")), tmp_path / "w.safetensors")
+    features = networks.build(f"resnet50:{file}", ["layer1", "layer1.2"])(noise_image(33, 33))
+    assert torch.equal(features["layer1"], features["layer1.2"])
+
+
+def test_alias_and_module_name_give_the_same_feature_under_the_callers_names() -> None:
+    extractor = networks.build("squeezenet1_1", ["fire8", "features.11", "conv1"])
+    features = extractor(noise_image(40, 40))
+    assert list(features) == ["fire8", "features.11", "conv1"] == list(extractor.layers)
+    assert torch.equal(features["fire8"], features["features.11"])
+    assert extractor.channels == {"fire8": 512, "features.11": 512, "conv1": 64}
+    assert extractor.stride == {"fire8": 16, "features.11": 16, "conv1": 2}
+
+
+# ── what is built ──
+
+
+def test_nothing_after_the_deepest_layer_is_left() -> None:
+    extractor = networks.build("squeezenet1_1", ["features.3", "features.6"])
+    names = {name.removeprefix("graph.").split(".")[1] for name, _ in extractor.named_parameters()}
+    assert names == {"0", "3", "4", "6"}
+    expected = torchvision.models.squeezenet1_1(weights=None).features[:7]
+    count = sum(parameter.numel() for parameter in extractor.parameters())
+    assert count == sum(parameter.numel() for parameter in expected.parameters())
+
+
+def test_batch_norms_are_folded_where_a_convolution_directly_precedes(tmp_path: Path) -> None:
+    file = save(random_state(plain_model("densenet121")), tmp_path / "w.safetensors")
+    extractor = networks.build(f"densenet121:{file}", ["features.denseblock1"])
+    norms = {n for n, m in extractor.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert (
+        len(norms) == 6
+    )  # norm1 of each dense layer reads a concatenation, norm0 and norm2 do not
+    assert all(name.endswith("norm1") for name in norms)
+
+
+def test_extractor_is_frozen_in_eval_mode_and_channels_last() -> None:
+    extractor = networks.build("squeezenet1_1", ["features.9"])
+    assert not extractor.training
+    assert not any(parameter.requires_grad for parameter in extractor.parameters())
+    kernels = [parameter for parameter in extractor.parameters() if parameter.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    feature = extractor(noise_image(40, 50))["features.9"]
+    assert feature.is_contiguous(memory_format=torch.channels_last)
+    assert extractor.device == torch.device("cpu")
+    assert extractor.weights_sha256 == EMBEDDED_SHA256
+
+
+def test_calls_leave_no_hooks_and_no_state_behind() -> None:
+    extractor = networks.build("squeezenet1_1", ["features.9"])
+    before = {key: tensor.clone() for key, tensor in extractor.state_dict().items()}
+    nodes = len(extractor.graph.graph.nodes)
+    for _ in range(3):
+        image = noise_image(40, 40).requires_grad_()
+        extractor(image)["features.9"].square().mean().backward()
+    for module in extractor.modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        assert not any(hooks)
+    assert len(extractor.graph.graph.nodes) == nodes
+    after = extractor.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_denormals_are_flushed() -> None:
+    networks.build("squeezenet1_1", ["features.0"])
+    assert (torch.full((8,), 1e-20) * 1e-20).eq(0).all()
+
+
+def test_two_extractors_give_bit_identical_features_and_gradients() -> None:
+    results = []
+    for _ in range(2):
+        image = noise_image(50, 60).requires_grad_()
+        feature = networks.build("squeezenet1_1", ["features.11"])(image)["features.11"]
+        (gradient,) = torch.autograd.grad(feature.square().mean(), image)
+        results.append((feature.detach(), gradient))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("squeezenet1_1", ["features.0"]),
+        ("squeezenet1_1", ["features.11", "features.3"]),
+        ("inception_v3", ["Conv2d_2b_3x3"]),
+        ("inception_v3", ["Mixed_6b"]),
+    ],
+)
+def test_minimum_side_works_and_one_less_does_not(
+    name: str, layers: list[str], tmp_path: Path
+) -> None:
+    network = name
+    if name != networks.DEFAULT:
+        file = save(random_state(plain_model(name)), tmp_path / "w.safetensors")
+        network = f"{name}:{file}"
+    extractor = networks.build(network, layers)
+    side = extractor.minimum_side
+    assert all(f.numel() for f in extractor(noise_image(side, side)).values())
+    with pytest.raises(RuntimeError):
+        extractor(noise_image(side - 1, side - 1))
+
+
+# ── names ──
+
+
+@pytest.mark.parametrize("name", networks.list_networks())
+def test_layers_are_listed_without_weights_with_true_channels_and_strides(name: str) -> None:
+    layers = networks.list_layers(name)
+    assert len({layer.name for layer in layers}) == len(layers) > 10
+    assert all(layer.channels > 0 and layer.stride in (1, 2, 4, 8, 16, 32) for layer in layers)
+    assert layers[0].channels > 3
+
+
+def test_layers_are_listed_in_the_order_they_run() -> None:
+    names = [layer.name for layer in networks.list_layers("inception_v3")]
+    blocks = ["Conv2d_1a_3x3", "Mixed_5b", "Mixed_6a", "Mixed_6e", "Mixed_7c"]
+    assert [name for name in names if name in blocks] == blocks
+    aliases = [layer.alias for layer in networks.list_layers("squeezenet1_1") if layer.alias]
+    assert aliases == ["conv1", *(f"fire{n}" for n in range(2, 10))]
+
+
+def test_named_layers_of_the_documentation_exist() -> None:
+    for network, layer in [
+        ("googlenet", "inception4c"),
+        ("googlenet", "inception4d.branch2.0"),
+        ("resnet50", "layer3.5"),
+        ("squeezenet1_1", "features.11"),
+    ]:
+        assert networks.find_layers(network, [layer]) == {layer: layer}
+
+
+def test_unknown_network_names_the_three_nearest_and_the_command() -> None:
+    with pytest.raises(PresetError) as refused:
+        networks.build("gogglenet", ["inception4c"])
+    message = str(refused.value)
+    assert refused.value.exit_code == 78
+    assert "'gogglenet'" in message
+    nearest = message.partition("nearest: ")[2].partition(";")[0].split(", ")
+    assert len(nearest) == 3
+    assert nearest[0] == "googlenet"
+    assert "`dreamflow layers`" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"), [("feature.11", "features.11"), ("fire88", "fire8"), ("", "")]
+)
+def test_unknown_layer_names_the_three_nearest_and_the_command(given: str, nearest: str) -> None:
+    with pytest.raises(PresetError) as refused:
+        networks.build("squeezenet1_1", [given])
+    message = str(refused.value)
+    suggestions = message.partition("nearest: ")[2].partition(";")[0].split(", ")
+    assert len(suggestions) == 3
+    assert nearest in suggestions or not given
+    assert "`dreamflow layers squeezenet1_1`" in message
+
+
+def test_no_layer_at_all_is_refused() -> None:
+    with pytest.raises(PresetError, match="no layer"):
+        networks.build("squeezenet1_1", [])
+
+
+# ── weights ──
+
+
+def damaged_copy(folder: Path, change: str) -> Path:
+    """The embedded file in `folder`, with one byte flipped or its second half gone."""
+    data = bytearray(EMBEDDED.read_bytes())
+    if change == "flipped":
+        data[3_000_000] ^= 1
+    else:
+        del data[len(data) // 2 :]
+    copy = folder / EMBEDDED.name
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize("change", ["flipped", "truncated"])
+def test_damaged_pinned_weights_are_refused_with_both_hashes(change: str, tmp_path: Path) -> None:
+    copy = damaged_copy(tmp_path, change)
+    message = refusal("squeezenet1_1", folder=tmp_path)
+    assert EMBEDDED_SHA256 in message
+    assert hashlib.sha256(copy.read_bytes()).hexdigest() in message
+    assert str(copy) in message
+
+
+def test_hash_is_checked_on_every_load(tmp_path: Path) -> None:
+    shutil.copy(EMBEDDED, tmp_path)
+    networks.build("squeezenet1_1", ["features.0"], folder=tmp_path)
+    damaged_copy(tmp_path, "flipped")
+    assert EMBEDDED_SHA256 in refusal("squeezenet1_1", folder=tmp_path)
+
+
+def test_downloaded_weights_with_another_hash_than_in_their_name_are_refused(
+    tmp_path: Path,
+) -> None:
+    file = save(random_state(plain_model("googlenet")), tmp_path / "googlenet-1378be20.pth")
+    message = refusal("googlenet", folder=tmp_path)
+    assert "1378be20" in message
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in message
+
+
+def test_absent_weights_offline_say_where_to_put_which_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("no_proxy", "")
+    message = refusal("resnet50", folder=tmp_path / "new")
+    assert str(tmp_path / "new" / "resnet50-0676ba61.pth") in message
+    assert "expected SHA-256 0676ba61…" in message
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_absent_embedded_and_local_weights_are_named(tmp_path: Path) -> None:
+    assert EMBEDDED_SHA256 in refusal("squeezenet1_1", folder=tmp_path)
+    assert "no.safetensors" in refusal(f"vgg16:{tmp_path}/no.safetensors")
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert "pipe.pth" in refusal(f"vgg16:{tmp_path}/pipe.pth")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a web server with `net-<hash>.pth` and the wrongly named `net-00000000.pth`."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    digest = hashlib.sha256(b"weights").hexdigest()[:8]
+    for name in (f"net-{digest}.pth", "net-00000000.pth"):
+        (folder / name).write_bytes(b"weights")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=web.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{web.server_port}"
+    web.shutdown()
+    thread.join()
+    web.server_close()
+
+
+def test_download_lands_in_a_new_folder_only_if_its_hash_is_right(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    digest = hashlib.sha256(b"weights").hexdigest()[:8]
+    good = tmp_path / "a" / f"net-{digest}.pth"
+    networks._download(f"{server}/{good.name}", good, digest)
+    assert good.read_bytes() == b"weights"
+
+    bad = tmp_path / "b" / "net-00000000.pth"
+    with pytest.raises(UnavailableError, match="00000000"):
+        networks._download(f"{server}/{bad.name}", bad, "00000000")
+    assert not list(bad.parent.iterdir())
+
+
+def test_weights_of_another_network_are_refused_by_key_names(tmp_path: Path) -> None:
+    message = refusal(f"googlenet:{EMBEDDED}")
+    assert "not those of googlenet" in message
+    assert "conv1.conv.weight" in message
+    assert "unexpected (classifier.1.bias" in message
+
+
+def test_weights_of_another_shape_are_refused_by_key_name(tmp_path: Path) -> None:
+    state = safetensors.torch.load_file(EMBEDDED)
+    state["features.3.squeeze.weight"] = torch.zeros(8, 64, 1, 1)
+    file = save(state, tmp_path / "w.safetensors")
+    assert "1 of another shape (features.3.squeeze.weight)" in refusal(f"squeezenet1_1:{file}")
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("form", ["zip", "bare"])
+def test_pickle_bomb_is_refused_and_not_executed(form: str, tmp_path: Path) -> None:
+    file, target = tmp_path / "bomb.pth", tmp_path / "executed"
+    if form == "zip":
+        torch.save({"features.0.weight": Bomb(target)}, file)
+    else:
+        file.write_bytes(pickle.dumps({"features.0.weight": Bomb(target)}))
+    assert str(file) in refusal(f"squeezenet1_1:{file}")
+    assert not target.exists()
+
+
+def test_one_gigabyte_safetensors_header_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    with file.open("wb") as handle:
+        handle.write(struct.pack("<Q", 1 << 30) + b"{")
+        handle.truncate(8 + (1 << 30))  # sparse: takes no room on the disk
+    assert str(file) in refusal(f"squeezenet1_1:{file}")
+    with file.open("r+b") as handle:
+        handle.truncate(1000)
+    assert str(file) in refusal(f"squeezenet1_1:{file}")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02.", b"PK\x03\x04" + bytes(100)])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_rubbish_is_refused_in_one_line(content: bytes, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"w.{suffix}"
+    file.write_bytes(content)
+    assert str(file) in refusal(f"squeezenet1_1:{file}")
+
+
+def test_checkpoint_that_is_not_plain_tensors_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    torch.save({"epoch": 3, "state_dict": {}}, file)
+    assert "not a plain dictionary of tensors" in refusal(f"squeezenet1_1:{file}")
+
+
+def test_local_pth_and_half_precision_and_auxiliary_heads_load(tmp_path: Path) -> None:
+    state = random_state(plain_model("googlenet"))
+    state |= {"aux1.fc1.weight": torch.zeros(3, 3), "conv1.bn.num_batches_tracked": torch.tensor(5)}
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    extractor = networks.build(
+        f"googlenet:{save(halves, tmp_path / 'w.pth')}", ["conv1", "inception3a"]
+    )
+    assert {p.dtype for p in extractor.parameters()} == {torch.float32}
+    assert extractor.weights_sha256 == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+
+
+def test_densenet_files_in_the_old_key_style_load(tmp_path: Path) -> None:
+    state = random_state(plain_model("densenet121"))
+    old = {
+        key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") if "layer" in key else key: v
+        for key, v in state.items()
+    }
+    assert old.keys() != state.keys()
+    file = save(old, tmp_path / "w.pth")
+    networks.build(f"densenet121:{file}", ["features.denseblock1"])
+
+
+def test_embedded_weights_named_by_path_keep_their_own_normalisation(tmp_path: Path) -> None:
+    copy = Path(shutil.copy(EMBEDDED, tmp_path / "copy.safetensors"))
+    image = noise_image(40, 40)
+    by_name = networks.build("squeezenet1_1", ["fire4"])(image)["fire4"]
+    by_path = networks.build(f"squeezenet1_1:{copy}", ["fire4"])(image)["fire4"]
+    assert torch.equal(by_name, by_path)
+
+
+def test_notice_of_the_weights_carries_both_licences() -> None:
+    notice = (EMBEDDED.parent / "NOTICE.md").read_text()
+    assert EMBEDDED_SHA256 in notice
+    assert "Redistributions in binary form must reproduce" in notice
+    assert "Copyright (c) 2019 Primoz Godec" in notice
