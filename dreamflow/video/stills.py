@@ -43,10 +43,11 @@ MAX_PIXELS = 64_000_000
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """Pillow's names of the formats that are read; never EPS and the like, which run programs."""
 
-_MARK = "dreamflow: "
+COMMENT_MARK = "dreamflow: "
 """Heads our text where a format has only one unnamed place for comments."""
 
 _JPEG_COMMENT_BYTES = 65_533
+_PNG_HEADER_BYTES = 33  # signature and IHDR
 _EXIF_DESCRIPTION, _EXIF_ORIENTATION = 0x010E, 0x0112
 
 _UPRIGHT: dict[int, Callable[[Array], Array]] = {
@@ -193,7 +194,7 @@ def _find_text(picture: Image.Image) -> str | None:
     else:
         comment = picture.info.get("comment", b"")
     text = comment.decode("utf-8", "replace")
-    return text.removeprefix(_MARK) if text.startswith(_MARK) else None
+    return text.removeprefix(COMMENT_MARK) if text.startswith(COMMENT_MARK) else None
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────────
@@ -275,10 +276,17 @@ def place(temporary: Path, target: Path) -> None:
     """
     _sync(temporary)
     os.replace(temporary, target)
-    _sync(target.parent)
+    _flush(target.parent)
 
 
 def _sync(path: Path) -> None:
+    if path.is_dir():
+        for inside in path.iterdir():
+            _flush(inside)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -297,13 +305,16 @@ def _encode_png(still: Still, metadata: str | None) -> bytes:
         else [still.pixels[..., ::-1], still.alpha[..., None]]
     )
     _, encoded = cv2.imencode(".png", np.concatenate(planes, axis=2))
-    data = encoded.tobytes()
-    after_header = 8 + 25
-    extra = _png_chunk(b"sRGB", b"\0")
+    return label_png(encoded.tobytes(), metadata)
+
+
+def label_png(data: bytes, metadata: str | None) -> bytes:
+    """A PNG file's bytes, said to be sRGB, with `metadata` as its text named `dreamflow`."""
+    extra = b"" if b"sRGB" in data[:200] else _png_chunk(b"sRGB", b"\0")
     if metadata is not None:
         # iTXt: keyword, not compressed, no language, no translated keyword, UTF-8 text
         extra += _png_chunk(b"iTXt", b"dreamflow\0\0\0\0\0" + metadata.encode())
-    return data[:after_header] + extra + data[after_header:]
+    return data[:_PNG_HEADER_BYTES] + extra + data[_PNG_HEADER_BYTES:]
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -311,7 +322,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _encode_jpeg(still: Still, metadata: str | None) -> bytes:
-    comment = b"" if metadata is None else (_MARK + metadata).encode()
+    comment = b"" if metadata is None else (COMMENT_MARK + metadata).encode()
     if len(comment) > _JPEG_COMMENT_BYTES:
         raise OutputError(
             f"a JPEG holds {_JPEG_COMMENT_BYTES} bytes of comment, not {len(comment)}: write .png"
@@ -323,7 +334,7 @@ def _encode_jpeg(still: Still, metadata: str | None) -> bytes:
 def _encode_webp(still: Still, metadata: str | None) -> bytes:
     exif = Image.Exif()
     if metadata is not None:
-        exif[_EXIF_DESCRIPTION] = (_MARK + metadata).encode()
+        exif[_EXIF_DESCRIPTION] = (COMMENT_MARK + metadata).encode()
     return _encode_with_pillow(still, "WEBP", quality=95, exif=exif)
 
 

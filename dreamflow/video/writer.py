@@ -1,0 +1,666 @@
+"""Frames into video files: the codecs and containers there are, encoding, joining with the sound.
+
+A render goes through two files. The `Encoder` writes a draft, video only, whose times begin at
+zero. `join` puts the draft, the source's sound, tags and chapters and our settings together, checks
+the result and moves it over the target, so what stands at the target is whole or untouched.
+ffmpeg only ever sees temporary names of our own making.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from dreamflow.errors import (
+    DreamflowError,
+    InputMissingError,
+    OutputError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
+from dreamflow.frames import Array
+from dreamflow.settings import Output
+from dreamflow.video import ffmpeg
+from dreamflow.video.ffmpeg import FFmpegError, Input, Process, output_name
+from dreamflow.video.probe import Probe, Sound, probe, tags
+from dreamflow.video.stills import COMMENT_MARK, label_png, place, still_metadata, temporary_beside
+
+logger = logging.getLogger("dreamflow")
+
+# ── what there is ────────────────────────────────────────────────────────────────────────────────
+
+_BT709 = "color_primaries=bt709:color_trc=bt709"
+_EXACT = "flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
+
+
+def _limited(pixel_format: str) -> str:
+    """Filters from RGB to BT.709 in TV range, with all four colour tags on every frame."""
+    return (
+        f"scale=out_color_matrix=bt709:out_range=tv:{_EXACT},format={pixel_format},"
+        f"setparams=colorspace=bt709:{_BT709}:range=tv"
+    )
+
+
+def _lossless(pixel_format: str) -> str:
+    """Filters that keep RGB as it is, tagged."""
+    return f"format={pixel_format},setparams=colorspace=gbr:{_BT709}:range=pc"
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A way to encode the draft, and so what the finished file holds."""
+
+    name: str
+    encoder: str
+    filters: Mapping[int, str]
+    """By bits of the arrays: what makes the encoder's pixels of them."""
+    options: Callable[[Output], list[str]]
+    draft: str
+    """ffmpeg's name of the draft's container."""
+    bits: int = 8
+    """Per channel, as the finished file has it."""
+    multiple: int = 1
+    """Sides must be multiples of this, and at least `least_side`."""
+    least_side: int = 1
+    crf_limit: int | None = None
+
+    def array_bits(self, source_bits: int) -> int:
+        """Which arrays (8 or 16 bits) to hand over for a source of this depth.
+
+        Ten bits are worth filling from any source, for a dream is computed in floats; sixteen only
+        from a deep one, for they cost much room.
+        """
+        return 16 if self.bits == 10 or min(self.bits, source_bits) > 8 else 8
+
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        """The smallest size the encoder takes that holds this one."""
+        sides = (max(side, self.least_side) for side in (width, height))
+        across, down = (-(-side // self.multiple) * self.multiple for side in sides)
+        return across, down
+
+
+def _x264(output: Output) -> list[str]:
+    return ["-crf", str(output.crf), "-preset", output.speed]
+
+
+def _x265(output: Output) -> list[str]:
+    # x265 has its own words for threads; `hvc1` is the one tag that Apple's players open.
+    parameters = f"pools={output.threads}:frame-threads=1:log-level=error"
+    return [*_x264(output), "-tag:v", "hvc1", "-x265-params", parameters]
+
+
+_VP9_SPEED = {"ultrafast": 5, "veryfast": 5, "fast": 4, "medium": 3, "slow": 1, "veryslow": 0}
+
+
+def _vp9(output: Output) -> list[str]:
+    speed = str(_VP9_SPEED[output.speed])
+    return ["-crf", str(output.crf), "-b:v", "0", "-row-mt", "1", "-cpu-used", speed]
+
+
+def _prores(output: Output) -> list[str]:
+    return ["-profile:v", "hq", "-vendor", "apl0"]
+
+
+def _ffv1(output: Output) -> list[str]:
+    return ["-level", "3"]
+
+
+_RGB = {8: _lossless("bgr0"), 16: _lossless("gbrp16le")}
+_YUV420 = {8: _limited("yuv420p")}
+_YUV422 = {bits: _limited("yuv422p10le") for bits in (8, 16)}
+
+CODECS: dict[str, Codec] = {
+    "h264": Codec("h264", "libx264", _YUV420, _x264, "mov", multiple=2, crf_limit=51),
+    "h265": Codec(
+        "h265", "libx265", _YUV420, _x265, "mov", multiple=2, least_side=16, crf_limit=51
+    ),
+    "vp9": Codec("vp9", "libvpx-vp9", _YUV420, _vp9, "matroska", crf_limit=63),
+    "prores": Codec("prores", "prores_ks", _YUV422, _prores, "mov", bits=10),
+    "ffv1": Codec("ffv1", "ffv1", _RGB, _ffv1, "matroska", bits=16),
+    "gif": Codec("gif", "ffv1", {8: _RGB[8]}, _ffv1, "matroska"),
+    "png": Codec("png", "ffv1", _RGB, _ffv1, "matroska", bits=16),
+}
+"""By the names in the settings. GIF and PNG are made from a lossless draft when joining."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of output."""
+
+    format: str
+    """ffmpeg's name for it."""
+    codecs: tuple[str, ...]
+    """Keys of `CODECS`; the first is the default."""
+    sounds: frozenset[str] | None = frozenset()
+    """ffmpeg's names of the sound codecs it holds; None for all."""
+    sound_encoder: tuple[str, ...] = ()
+    """What other sound, and sound that is cut, is re-encoded with."""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def holds_sound(self) -> bool:
+        return bool(self.sound_encoder)
+
+
+_PCM_KINDS = ("u8", "s8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f32be")
+_PCM = frozenset(f"pcm_{kind}" for kind in _PCM_KINDS)
+_MP4_SOUNDS = frozenset({"aac", "mp2", "mp3", "ac3", "eac3", "dts", "alac"})
+_MOV_FLAGS = ("-movflags", "+faststart+use_metadata_tags")
+# libopus knows only the layouts of the Vorbis order; 5.1(side), the usual one in films, is refused.
+_OPUS = ("libopus", "-b:a", "192k", "-af", "aformat=channel_layouts=mono|stereo|5.1|7.1")
+
+_MP4 = Container(
+    "mp4",
+    ("h264", "h265"),
+    _MP4_SOUNDS | {"flac", "opus"},
+    ("aac", "-b:a", "256k"),
+    _MOV_FLAGS,
+)
+CONTAINERS: dict[str, Container] = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container(
+        "mov", ("prores", "h264", "h265"), _MP4_SOUNDS | _PCM, ("pcm_s16le",), _MOV_FLAGS
+    ),
+    ".webm": Container("webm", ("vp9",), frozenset({"opus", "vorbis"}), _OPUS),
+    ".mkv": Container("matroska", ("ffv1", "h264", "h265", "vp9", "prores"), None, ("flac",)),
+    ".gif": Container("gif", ("gif",)),
+    "/": Container("image2", ("png",)),
+}
+"""By the ending of the output's name; `/` is a folder of numbered pictures."""
+
+
+def container_for(output: str | Path) -> Container:
+    """The kind of output that a name asks for; raises UsageError listing those there are."""
+    text = os.fspath(output)
+    ending = "/" if text.endswith("/") or os.path.isdir(text) else Path(text).suffix.lower()
+    if ending not in CONTAINERS:
+        raise UsageError(
+            f"cannot tell what to write from the name {text!r}: allowed endings are "
+            f"{', '.join(CONTAINERS)} (a folder of pictures)"
+        )
+    return CONTAINERS[ending]
+
+
+def codec_for(output: str | Path, settings: Output) -> Codec:
+    """The codec for an output. `output` is a string where its trailing `/` matters."""
+    allowed = container_for(output).codecs
+    name = allowed[0] if settings.codec == "auto" else settings.codec
+    if name not in allowed:
+        raise UsageError(
+            f"{os.fspath(output)} cannot hold {name}: allowed there are {', '.join(allowed)}"
+        )
+    codec = CODECS[name]
+    if codec.crf_limit is not None and settings.crf > codec.crf_limit:
+        raise UsageError(f"output.crf is {settings.crf}, {name} takes 0 to {codec.crf_limit}")
+    return codec
+
+
+# ── before any work ──────────────────────────────────────────────────────────────────────────────
+
+
+def check_target(output: str | Path, *, overwrite: bool) -> None:
+    """Raise OutputError if the output cannot be put where it was asked for."""
+    path = Path(output)
+    try:
+        _check_occupied(path, folder=container_for(output).format == "image2", overwrite=overwrite)
+        trial = temporary_beside(path)
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"cannot write {path}: {reason}: {path.parent}") from None
+
+
+def _check_occupied(path: Path, *, folder: bool, overwrite: bool) -> None:
+    if path.is_dir():
+        if not folder or any(path.iterdir()):
+            raise OutputError(f"{path} is a folder with files in it: name a new or an empty one")
+    elif path.exists():
+        if folder or not path.is_file():
+            raise OutputError(f"{path} exists and is not a {'folder' if folder else 'plain file'}")
+        if not overwrite:
+            raise OutputError(f"{path} exists: give -y to overwrite it")
+
+
+# ── encoding ─────────────────────────────────────────────────────────────────────────────────────
+
+_QUEUE_FRAMES = 4
+_POLL_SECONDS = 0.1
+
+
+class Encoder:
+    """Encodes arrays into a draft, behind the caller, as a context manager.
+
+    Convention: arrays `[height, width, 3]` RGB of `bits` 8 (uint8) or 16 (uint16), frame i shown
+    at exactly i/rate. Equal arrays and settings give equal bytes. Leaving the block waits until all
+    is written; leaving it by an exception stops ffmpeg and removes the draft.
+
+    Raises UnavailableError if the encoder is missing or refuses its settings, StorageError if it
+    dies, cannot write, or shows no sign of life for `stall_seconds`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        codec: Codec,
+        *,
+        width: int,
+        height: int,
+        rate: Fraction,
+        settings: Output,
+        bits: int = 8,
+        stall_seconds: float = 60,
+    ) -> None:
+        self._path, self._codec, self._bits = Path(path), codec, bits
+        self._shape = (height, width, 3)
+        self._padded = codec.padded(width, height)
+        self._arguments = _encoder_arguments(self._path, codec, self._padded, rate, settings, bits)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUE_FRAMES)
+        self._failure: BaseException | None = None
+        self._taken = 0
+        self._stall_seconds = stall_seconds
+
+    def __enter__(self) -> Encoder:
+        _warn_of_padding(self._codec, self._shape, self._padded)
+        if self._codec.encoder not in ffmpeg.encoders():
+            raise UnavailableError(
+                f"this ffmpeg has no {self._codec.encoder} encoder ({ffmpeg.find()}): choose "
+                f"another output.codec, or set DREAMFLOW_FFMPEG to a full build"
+            )
+        what = f"the {self._codec.encoder} encoder failed"
+        self._process = Process(self._arguments, feeds=True, what=what)
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+        self._feeder.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        done = False
+        try:
+            if error is None:
+                self._hand_over(None)
+                self._wait_for(lambda: not self._feeder.is_alive())
+                self._raise_failure()
+                done = True
+        finally:
+            self._stop()
+            if not done:
+                self._path.unlink(missing_ok=True)
+
+    def write(self, array: Array) -> None:
+        """Encode one more frame; blocks while `ffmpeg` is four frames behind."""
+        dtype = np.uint8 if self._bits == 8 else np.uint16
+        if array.shape != self._shape or array.dtype != dtype:
+            given = f"{array.dtype} {array.shape}"
+            raise ValueError(f"a frame is {given}, the video {np.dtype(dtype)} {self._shape}")
+        (width, height), (rows, columns, _) = self._padded, self._shape
+        below, right = height - rows, width - columns
+        if below or right:
+            array = np.pad(array, ((0, below), (0, right), (0, 0)), mode="edge")
+        self._hand_over(array.tobytes())
+
+    def _hand_over(self, data: bytes | None) -> None:
+        def handed() -> bool:
+            self._raise_failure()
+            try:
+                self._queue.put(data, timeout=_POLL_SECONDS)
+            except queue.Full:
+                return False
+            return True
+
+        self._wait_for(handed)
+
+    def _feed(self) -> None:
+        try:
+            while (data := self._queue.get()) is not None:
+                self._process.write(data)
+                self._taken += 1
+            self._process.finish()
+        except BaseException as error:  # raised again in the caller
+            self._failure = error
+
+    def _wait_for(self, done: Callable[[], bool]) -> None:
+        """Wait as long as ffmpeg takes frames or its file grows."""
+        since, before = time.monotonic(), self._signs_of_life()
+        while not done():
+            self._feeder.join(_POLL_SECONDS)
+            if (now := self._signs_of_life()) != before:
+                since, before = time.monotonic(), now
+            elif time.monotonic() - since > self._stall_seconds:
+                self._stop()
+                raise StorageError(
+                    f"the {self._codec.encoder} encoder took nothing for "
+                    f"{self._stall_seconds:g} s and was stopped: "
+                    f"{ffmpeg.explain(list(self._process.lines))}"
+                )
+
+    def _signs_of_life(self) -> tuple[int, int]:
+        return self._taken, self._draft_size()
+
+    def _draft_size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def _raise_failure(self) -> None:
+        failure = self._failure
+        if isinstance(failure, FFmpegError) and self._refused(failure):
+            raise UnavailableError(str(failure)) from failure
+        if failure is not None:
+            raise failure
+
+    def _refused(self, failure: FFmpegError) -> bool:
+        """Whether ffmpeg gave up by itself before it wrote anything, for want of no room."""
+        full = any("No space left" in line for line in failure.lines)
+        return (failure.code or 0) > 0 and self._draft_size() == 0 and not full
+
+    def _stop(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(queue.Full):  # then the feeder is writing, which fails by now
+            self._queue.put_nowait(None)
+        self._feeder.join()
+        self._process.__exit__(None, None, None)
+
+
+def _encoder_arguments(
+    path: Path, codec: Codec, size: tuple[int, int], rate: Fraction, settings: Output, bits: int
+) -> list[str]:
+    pixels = "rgb24" if bits == 8 else "rgb48le"
+    threads = str(settings.threads)
+    raw = ["-f", "rawvideo", "-pixel_format", pixels, "-video_size", f"{size[0]}x{size[1]}"]
+    return [
+        *("-y", "-filter_threads", threads),
+        *raw,
+        *("-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0"),
+        *("-vf", codec.filters[bits], "-fps_mode", "passthrough"),
+        *("-c:v", codec.encoder, *codec.options(settings), "-threads", threads),
+        *("-flags:v", "+bitexact", "-fflags", "+bitexact"),
+        # Written packet by packet, so that the growing file is a sign of life.
+        *("-flush_packets", "1", "-f", codec.draft, output_name(path)),
+    ]
+
+
+def _warn_of_padding(codec: Codec, shape: tuple[int, ...], padded: tuple[int, int]) -> None:
+    height, width, _ = shape
+    if padded != (width, height):
+        logger.warning(
+            "%dx%d is padded to %dx%d at the edges: %s takes only multiples of %d from %d on",
+            *(width, height, *padded, codec.name, codec.multiple),
+            max(codec.least_side, codec.multiple),
+        )
+
+
+# ── joining ──────────────────────────────────────────────────────────────────────────────────────
+
+_GIF_RATE_LIMIT = Fraction(50)
+"""Viewers play a delay under two centiseconds as ten."""
+
+_TRUSTED_PIXELS = 1 << 28
+"""Limit for files of our own making."""
+
+
+def join(
+    draft: Path,
+    target: Path,
+    codec: Codec,
+    *,
+    frame_count: int,
+    rate: Fraction,
+    source: Path | None = None,
+    start: Fraction | None = None,
+    duration: Fraction | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Make the finished output of a draft, check it, and move it over `target`.
+
+    Sound, tags and chapters come from `source`. Untrimmed, sound keeps its bits and its offset to
+    the video; it is re-encoded, and that said, where the container cannot hold it. Trimmed by
+    `start` (seconds after the source's first frame) or `duration` (seconds), it is cut to match,
+    which takes re-encoding. `metadata` is added to the tags; where there is room for one text only
+    (GIF, PNG), that is `metadata["dreamflow"]`.
+
+    Raises FFmpegError or StorageError; then `target` is as it was.
+    """
+    container = container_for("/" if codec.name == "png" else target)
+    texts = dict(metadata or {})
+    if source is not None and not container.holds_sound:
+        _warn_of_lost_sound(source)
+    temporary = temporary_beside(target)
+    try:
+        if container.format == "gif":
+            _write_gif(draft, temporary, rate, texts.get("dreamflow"))
+        elif container.format == "image2":
+            _write_pngs(draft, temporary, texts.get("dreamflow"))
+        else:
+            accompaniment = _Accompaniment.of(source, container, start, duration)
+            _write_video(draft, temporary, container, accompaniment, texts)
+        if container.format == "gif" and rate > _GIF_RATE_LIMIT:
+            frame_count = max(1, round(frame_count / rate * _GIF_RATE_LIMIT))
+            rate = _GIF_RATE_LIMIT
+        check(temporary, frame_count=frame_count, rate=rate)
+        place(temporary, target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        _remove(temporary)
+
+
+def check(path: Path, *, frame_count: int, rate: Fraction) -> None:
+    """Open a finished output again; raises StorageError if frames or time are missing."""
+    if path.is_dir():
+        found, seconds = len(list(path.glob("*.png"))), frame_count / rate
+    else:
+        try:
+            facts = probe(path, max_pixels=_TRUSTED_PIXELS)
+        except DreamflowError as error:
+            raise StorageError(f"the finished video cannot be read back: {error}") from error
+        found, seconds = facts.frame_count, facts.duration
+    if found != frame_count:
+        raise StorageError(f"the finished video has {found} frames, not {frame_count}")
+    # A container that counts milliseconds, or a GIF's centiseconds, rounds the last frame's end.
+    if abs(seconds - frame_count / rate) > 1 / rate + Fraction(1, 50):
+        raise StorageError(
+            f"the finished video lasts {float(seconds):.3f} s, not {float(frame_count / rate):.3f}"
+        )
+
+
+def embedded_settings(path: Path) -> str | None:
+    """The text stored as `dreamflow` in an output of any kind; None if there is none."""
+    path = Path(path)
+    if path.is_dir():
+        first = min(path.glob("*.png"), default=None)
+        if first is None:
+            raise InputMissingError(f"a folder without pictures: {path}")
+        return still_metadata(first)
+    if path.suffix.lower() in (".gif", ".png", ".jpg", ".jpeg", ".webp"):
+        return still_metadata(path)
+    # Matroska writes its keys in capitals.
+    return next((value for key, value in tags(path).items() if key.lower() == "dreamflow"), None)
+
+
+@dataclass(frozen=True)
+class _Accompaniment:
+    """What the finished video takes over from the source besides its pictures."""
+
+    source: Path
+    facts: Probe
+    sounds: tuple[Sound, ...]
+    copied: tuple[bool, ...]
+    """For each sound, whether it is taken over bit by bit."""
+    cut: tuple[Fraction, Fraction | None] | None
+    """Where the sound begins, in the source's own time, and how long it lasts; None for all."""
+
+    @classmethod
+    def of(
+        cls,
+        source: Path | None,
+        container: Container,
+        start: Fraction | None,
+        duration: Fraction | None,
+    ) -> _Accompaniment | None:
+        if source is None:
+            return None
+        facts = probe(source, max_pixels=_TRUSTED_PIXELS)
+        trimmed = start is not None or duration is not None
+        sounds = tuple(sound for sound in facts.sounds if sound.start is not None)
+        copied = tuple(not trimmed and _holds(container, sound) for sound in sounds)
+        cut = (facts.start + (start or 0), duration) if trimmed else None
+        for sound, kept in zip(sounds, copied, strict=True):
+            if not kept:
+                _say_reencoding(sound, container, trimmed=trimmed)
+        return cls(source, facts, sounds, copied, cut)
+
+    @property
+    def video_delay(self) -> Fraction:
+        """Seconds by which the pictures begin after the container; ffmpeg takes that for zero."""
+        return Fraction(0) if self.cut else self.facts.start - self.facts.container_start
+
+    def input(self) -> list[str | Input]:
+        if self.cut is None:
+            return [Input(self.source)]
+        begin, length = self.cut
+        limit = [] if length is None else ["-t", _seconds(length)]
+        return ["-seek_timestamp", "1", "-ss", _seconds(begin), *limit, Input(self.source)]
+
+    def output(self, container: Container) -> list[str]:
+        maps = [word for sound in self.sounds for word in ("-map", f"1:{sound.index}")]
+        codecs: list[str] = []
+        for place_among, copied in enumerate(self.copied):
+            words = ("copy",) if copied else container.sound_encoder
+            codecs += _for_sound(place_among, words)
+        # Brands and the like tell of the source's container, not of ours.
+        foreign = ("major_brand", "minor_version", "compatible_brands", "encoder")
+        blank = [word for key in foreign for word in ("-metadata", f"{key}=")]
+        return [*maps, *codecs, "-map_metadata", "1", "-map_chapters", "1", *blank]
+
+
+def _holds(container: Container, sound: Sound) -> bool:
+    return container.sounds is None or sound.codec in container.sounds
+
+
+def _for_sound(place_among: int, words: Sequence[str]) -> list[str]:
+    """Encoder words such as `aac -b:a 256k`, addressed to one of the sound streams."""
+    addressed = ["-c:a", *words]
+    options = {"-c:a": "-c:a", "-b:a": "-b:a", "-af": "-filter:a"}
+    return [f"{options[word]}:{place_among}" if word in options else word for word in addressed]
+
+
+def _say_reencoding(sound: Sound, container: Container, *, trimmed: bool) -> None:
+    encoder = container.sound_encoder[0]
+    if trimmed:
+        logger.info("sound (%s) is cut to the video and re-encoded with %s", sound.codec, encoder)
+    else:
+        logger.warning(
+            "sound (%s) is re-encoded with %s: %s cannot hold it",
+            *(sound.codec, encoder, container.format),
+        )
+
+
+def _warn_of_lost_sound(source: Path) -> None:
+    if probe(source, max_pixels=_TRUSTED_PIXELS).sounds:
+        logger.warning("an output of this kind holds no sound: that of %s is left out", source)
+
+
+def _write_video(
+    draft: Path,
+    temporary: Path,
+    container: Container,
+    accompaniment: _Accompaniment | None,
+    texts: Mapping[str, str],
+) -> None:
+    delay = accompaniment.video_delay if accompaniment else Fraction(0)
+    arguments: list[str | Input] = ["-y", "-itsoffset", _seconds(delay), Input(draft)]
+    if accompaniment:
+        arguments += accompaniment.input()
+    arguments += ["-map", "0:v:0", "-c:v", "copy"]
+    if accompaniment:
+        arguments += accompaniment.output(container)
+    for key, text in texts.items():
+        arguments += ["-metadata", f"{key}={text}"]
+    arguments += ["-flags:a", "+bitexact", "-fflags", "+bitexact", *container.flags]
+    arguments += ["-f", container.format, output_name(temporary)]
+    ffmpeg.run(arguments, what="joining video and sound failed")
+
+
+def _write_gif(draft: Path, temporary: Path, rate: Fraction, text: str | None) -> None:
+    """Two passes: one palette for the whole clip, then the frames in its colours."""
+    slower = f"fps={_GIF_RATE_LIMIT}," if rate > _GIF_RATE_LIMIT else ""
+    palette = temporary.with_name(temporary.name + "-palette")
+    what = "making the GIF failed"
+    try:
+        make = ["-vf", "palettegen", "-c:v", "rawvideo", "-pix_fmt", "bgra", "-f", "nut"]
+        ffmpeg.run(["-y", Input(draft), *make, output_name(palette)], what=what)
+        use = f"[0:v]{slower}null[frames];[frames][1:v]paletteuse=diff_mode=rectangle"
+        arguments = [Input(draft), Input(palette), "-lavfi", use, "-loop", "0"]
+        with Process([*arguments, "-f", "gif", "-"], what=what) as process:
+            _save_gif(process, temporary, text)
+            process.finish()
+    finally:
+        palette.unlink(missing_ok=True)
+    if slower:
+        logger.warning(
+            "GIF viewers show at most %s frames a second: some are left out", _GIF_RATE_LIMIT
+        )
+
+
+def _save_gif(process: Process, path: Path, text: str | None) -> None:
+    """Store what ffmpeg sends, with `text` as a comment between the head and the first frame."""
+    with open(path, "xb") as file:
+        head = process.read(13)
+        file.write(head)
+        if len(head) == 13 and head[10] & 0x80:
+            file.write(process.read(3 << (head[10] & 7) + 1))
+        if text is not None:
+            file.write(_gif_comment((COMMENT_MARK + text).encode()))
+        while block := process.read(1 << 20):
+            file.write(block)
+
+
+def _gif_comment(text: bytes) -> bytes:
+    """A comment extension: the text in blocks of up to 255 bytes, each after its length."""
+    blocks = (text[at : at + 255] for at in range(0, len(text), 255))
+    return b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+
+
+def _write_pngs(draft: Path, folder: Path, text: str | None) -> None:
+    """Numbered pictures from 00000001.png on; the first one carries `text`."""
+    folder.mkdir()
+    pattern = output_name(folder).replace("%", "%%") + "/%08d.png"
+    # PNG's usual transfer is sRGB's; with BT.709's name on it viewers would show it darker.
+    pixels = "rgb48be" if probe(draft, max_pixels=_TRUSTED_PIXELS).bits > 8 else "rgb24"
+    filters = f"format={pixels},setparams=color_trc=iec61966-2-1"
+    words = ["-vf", filters, "-fps_mode", "passthrough", "-c:v", "png", "-f", "image2"]
+    ffmpeg.run([Input(draft), *words, pattern], what="writing the pictures failed")
+    first = folder / "00000001.png"
+    if text is not None and first.exists():
+        first.write_bytes(label_png(first.read_bytes(), text))
+
+
+def _seconds(value: Fraction) -> str:
+    return f"{float(value):.6f}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
