@@ -41,7 +41,10 @@ def find_stills(path: Path) -> list[Path]:
 
 
 def check_sizes(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
-    """The upright (width, height) of all stills, from their headers; mixed sizes are refused."""
+    """The upright (width, height) of all stills, from their headers; mixed sizes are refused.
+
+    A later still whose header cannot be read is let pass, as a frame to be replaced.
+    """
     width, height = _upright_size(paths[0])
     if width * height > max_pixels:
         raise BadMediaError(
@@ -49,7 +52,11 @@ def check_sizes(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
             f"{max_pixels / 1e6:g} megapixels (raise it with --max-pixels)"
         )
     for path in paths[1:]:
-        if (found := _upright_size(path)) != (width, height):
+        try:
+            found = _upright_size(path)
+        except BadMediaError:
+            continue
+        if found != (width, height):
             raise BadMediaError(
                 f"{path} is {found[0]}x{found[1]} but {paths[0].name} is {width}x{height}: "
                 "all stills of a sequence must have one size"
@@ -140,7 +147,9 @@ def _upright_size(path: Path) -> tuple[int, int]:
         try:
             with Image.open(file, formats=READABLE) as picture:
                 width, height = picture.size
-                sideways = picture.getexif().get(0x0112) in _SIDEWAYS
+                # Asked for EXIF that is not in its header, Pillow decodes the whole of a PNG.
+                told = picture.format != "PNG" or "exif" in picture.info
+                sideways = told and picture.getexif().get(0x0112) in _SIDEWAYS
         except Exception as error:  # Pillow raises whatever its parsing trips over
             raise BadMediaError(f"not a picture: {path}") from error
     return (height, width) if sideways else (width, height)
