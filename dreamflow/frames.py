@@ -39,6 +39,8 @@ class VideoInfo:
     """Frames that will be yielded, after trimming and resampling."""
     start: Fraction = Fraction(0)
     """Presentation time of the first frame in seconds, as the container has it."""
+    first_index: int = 0
+    """Place of the first yielded frame in the untrimmed clip; randomness hangs on it."""
     bits: int = 8
     """Bits per channel of the arrays: 8 (uint8) or 16 (uint16)."""
 
@@ -61,7 +63,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in time as a user writes it: seconds, or frames that need a rate to become seconds."""
+    """A point in time as a user writes it: seconds, or frames, taking a rate to become seconds."""
 
     value: Fraction
     in_frames: bool = False

@@ -25,43 +25,62 @@ class Objective(Stage):
     """One term of what the dream is after: the energy of one layer."""
 
     layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
-    weight: float = setting(1.0, "Share of this term in the sum; negative suppresses.",
-                            ge=-100, le=100)
+    weight: float = setting(
+        1.0, "Share of this term in the sum; negative suppresses.", ge=-100, le=100
+    )
 
 
 class Dream(Stage):
     """The ascent: how a frame without a past is dreamed."""
 
     size: Annotated[int, Field(ge=16, le=16384)] | Literal["full"] = setting(
-        768, "Long side at which flow and dream run, at most; `full` for the frame's own.",
-        unit="px")
+        768,
+        "Long side at which flow and dream run, at most; `full` for the frame's own.",
+        unit="px",
+    )
     octaves: int = setting(4, "Scales dreamed, from small to full.", ge=1, le=16)
     octave_scale: float = setting(1.4, "Ratio of one octave's side to the next.", ge=1.05, le=4)
     steps: int = setting(10, "Ascent steps per octave.", ge=0, le=1000)
-    step_size: float = setting(1.5, "How far one step moves the average pixel.",
-                               unit="8-bit levels", ge=0, le=64)
+    step_size: float = setting(
+        1.5, "How far one step moves the average pixel.", unit="8-bit levels", ge=0, le=64
+    )
     jitter: int = setting(32, "Largest random shift before each step.", unit="px", ge=0, le=512)
-    smoothing: float = setting(0.5, "Width of the gradient's blur; 0 for none.",
-                               unit="px", ge=0, le=32)
-    chroma: float = setting(0.45, "Share of the gradient's colour that is kept; 1 is neon.",
-                            ge=0, le=2)
-    limit: float = setting(4.0, "Cap on one gradient value, in mean absolute values; 0 for none.",
-                           ge=0, le=1000)
+    smoothing: float = setting(
+        0.5, "Width of the gradient's blur; 0 for none.", unit="px", ge=0, le=32
+    )
+    chroma: float = setting(
+        0.45, "Share of the gradient's colour that is kept; 1 is neon.", ge=0, le=2
+    )
+    limit: float = setting(
+        4.0, "Cap on one gradient value, in mean absolute values; 0 for none.", ge=0, le=1000
+    )
 
 
 class Follow(Stage):
     """How the last frame's dream is carried into the next one."""
 
     flow: Literal["dis", "farneback", "none"] = setting("dis", "Optical flow method.")
-    decay: float = setting(0.96, "Share of the carried dream kept from frame to frame.",
-                           unit="per frame at 30 fps", ge=0, le=1)
-    octaves: int = setting(2, "Scales dreamed in a frame that starts from a carried dream.",
-                           ge=1, le=16)
+    decay: float = setting(
+        0.96,
+        "Share of the carried dream kept from frame to frame.",
+        unit="per frame at 30 fps",
+        ge=0,
+        le=1,
+    )
+    octaves: int = setting(
+        2, "Scales dreamed in a frame that starts from a carried dream.", ge=1, le=16
+    )
     steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
-    effort: float = setting(0.5, "Step size of such a frame, as a share of `dream.step_size`.",
-                            ge=0, le=4)
-    restart: float = setting(0.25, "A frame of which less can be followed is dreamed from scratch.",
-                             unit="share of the picture", ge=0, le=1)
+    effort: float = setting(
+        0.5, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
+    )
+    restart: float = setting(
+        0.25,
+        "A frame of which less can be followed is dreamed from scratch.",
+        unit="share of the picture",
+        ge=0,
+        le=1,
+    )
     softness: float = setting(1.5, "Blur of the occlusion mask's edge.", unit="px", ge=0, le=32)
 
 
@@ -69,23 +88,31 @@ class Color(Stage):
     """What keeps the colours from burning out."""
 
     anchor: Literal["source", "none"] = setting(
-        "source", "Whose mean and spread of colour (CIELAB) the dream is pulled to.")
+        "source", "Whose mean and spread of colour (CIELAB) the dream is pulled to."
+    )
     strength: float = setting(0.7, "Pull of a frame dreamed from scratch.", ge=0, le=1)
-    rate: float = setting(0.3, "Pull of a frame that starts from a carried dream.",
-                          unit="per frame at 30 fps", ge=0, le=1)
+    rate: float = setting(
+        0.3,
+        "Pull of a frame that starts from a carried dream.",
+        unit="per frame at 30 fps",
+        ge=0,
+        le=1,
+    )
 
 
 class Output(Stage):
     """How the result is encoded."""
 
     codec: Literal["auto", "h264", "h265", "vp9", "prores", "ffv1", "gif", "png"] = setting(
-        "auto", "Codec; `auto` goes by the output's name.")
-    crf: int = setting(17, "Quality of h264, h265 and vp9; lower is better and larger.",
-                       ge=0, le=63)
+        "auto", "Codec; `auto` goes by the output's name."
+    )
+    crf: int = setting(
+        17, "Quality of h264, h265 and vp9; lower is better and larger.", ge=0, le=63
+    )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
-        "medium", "Encoder effort: slower makes smaller files.")
-    threads: int = setting(2, "Encoder threads; fixed, since they change the picture.",
-                           ge=1, le=64)
+        "medium", "Encoder effort: slower makes smaller files."
+    )
+    threads: int = setting(2, "Encoder threads; fixed, since they change the picture.", ge=1, le=64)
 
 
 def allowed(schema: dict[str, Any], unit: str = "") -> str:

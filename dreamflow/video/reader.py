@@ -160,6 +160,7 @@ def open_clip(
         rate=shown_at,
         frame_count=len(schedule),
         start=facts.start + first / shown_at,
+        first_index=first,
         bits=source.bits,
     )
     return Clip(source, info, schedule, strict=strict)
@@ -178,7 +179,7 @@ def _open_stills(
     width, height = sequences.check_sizes(paths, max_pixels)
     source = _Stills(path, paths, _fit(size, width, height, max_pixels), rate, max_pixels)
     schedule, first = _cut(range(len(paths)), start, end, rate)
-    info = VideoInfo(*source.size, rate, len(schedule), first / rate, source.bits)
+    info = VideoInfo(*source.size, rate, len(schedule), first / rate, first, source.bits)
     return Clip(source, info, schedule, strict=strict)
 
 

@@ -1,0 +1,74 @@
+"""Keeping colours natural: statistics of a picture in CIELAB, and pulling one towards another's."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# sRGB primaries and D65 white (IEC 61966-2-1), rows scaled so that white is (1, 1, 1).
+_RGB_TO_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+     [0.0193339, 0.1191920, 0.9503041]], dtype=torch.float64)  # fmt: skip
+_RGB_TO_XYZ /= _RGB_TO_XYZ.sum(dim=1, keepdim=True)
+_XYZ_TO_RGB = torch.linalg.inv(_RGB_TO_XYZ)
+_XYZ_TO_LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=torch.float64)
+_LAB_TO_XYZ = torch.linalg.inv(_XYZ_TO_LAB)
+_LAB_KNEE = 6 / 29
+
+
+@dataclass(frozen=True)
+class ColorStatistics:
+    """Mean and spread (standard deviation) of L*, a*, b* over a picture, each `[1, 3, 1, 1]`."""
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, lab: Tensor) -> "ColorStatistics":
+        spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
+        return cls(mean, spread)
+
+
+def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
+    """Move the mean and spread of `image` in CIELAB towards `anchor`'s by the share `strength`.
+
+    Convention: image [1, 3, H, W] in 0..1; `strength` 0 leaves it, 1 gives it the anchor's
+    statistics (Reinhard et al. 2001, "Color transfer between images", there in another opponent
+    space). A spread is never stretched: a flat picture stays flat. The result is clamped.
+    """
+    if strength == 0:
+        return image
+    lab = to_lab(image)
+    own = ColorStatistics.of(lab)
+    wanted = torch.lerp(own.spread, torch.minimum(anchor.spread, own.spread), strength)
+    gain = wanted / own.spread.clamp(min=1e-3)
+    offset = torch.lerp(own.mean, anchor.mean, strength) - own.mean * gain
+    return from_lab(lab * gain + offset).clamp(0, 1)
+
+
+def to_lab(image: Tensor) -> Tensor:
+    """sRGB image in 0..1 -> CIELAB with D65 white: L* 0..100, a* and b* about -100..100."""
+    linear = torch.where(image > 0.04045, ((image + 0.055) / 1.055).clamp(min=0) ** 2.4,
+                         image / 12.92)  # fmt: skip
+    xyz = _mix(linear, _RGB_TO_XYZ)
+    curved = torch.where(xyz > _LAB_KNEE**3, xyz.clamp(min=1e-9) ** (1 / 3),
+                         xyz / (3 * _LAB_KNEE**2) + 4 / 29)  # fmt: skip
+    lab = _mix(curved, _XYZ_TO_LAB)
+    lab[:, 0] -= 16
+    return lab
+
+
+def from_lab(lab: Tensor) -> Tensor:
+    """CIELAB -> sRGB image; colours outside sRGB come out below 0 or above 1."""
+    shifted = lab.clone()
+    shifted[:, 0] += 16
+    curved = _mix(shifted, _LAB_TO_XYZ)
+    xyz = torch.where(curved > _LAB_KNEE, curved**3, 3 * _LAB_KNEE**2 * (curved - 4 / 29))
+    linear = _mix(xyz, _XYZ_TO_RGB)
+    return torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055,
+                       linear * 12.92)  # fmt: skip
+
+
+def _mix(image: Tensor, matrix: Tensor) -> Tensor:
+    weights = matrix.to(image)[:, :, None, None]
+    return torch.nn.functional.conv2d(image, weights)

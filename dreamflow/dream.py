@@ -1,0 +1,138 @@
+"""DeepDream: gradient ascent on the picture, from coarse to fine.
+
+The method is that of "Inceptionism: Going Deeper into Neural Networks" (Mordvintsev, Olah & Tyka,
+Google Research blog, 2015) and its notebook: octaves that hand on only the detail they added, a
+random shift (jitter) before every step, and a gradient normalised before it is added. Departures:
+the gradient is blurred, its colour reduced and its outliers capped first, which keeps natural
+colours. The notebook divides by the mean absolute value too, but has a step scale of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamflow import objectives, warp
+from dreamflow.errors import BadMediaError
+from dreamflow.filters import gaussian_blur
+from dreamflow.objectives import LayerEnergy
+from dreamflow.settings import Dream
+
+if TYPE_CHECKING:
+    from dreamflow.networks import Extractor
+
+Seed = tuple[int, int]
+"""(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
+
+
+def dream(
+    image: Tensor,
+    extractor: Extractor,
+    terms: Sequence[LayerEnergy],
+    settings: Dream,
+    seed: Seed = (0, 0),
+) -> Tensor:
+    """Dream on `image` and return it with what was dreamed.
+
+    Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
+    continued by its edge meanwhile). The result has the same form and stays within 0..1.
+
+    Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
+    """
+    height, width = image.shape[-2:]
+    image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    detail = torch.zeros_like(image)
+    for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
+        base = warp.resize(image, size)
+        dreamed = base + warp.resize(detail, size)
+        for step in range(settings.steps):
+            shift = draw_shift((*seed, octave, step), settings.jitter)
+            dreamed = ascend(dreamed, extractor, terms, settings, shift, seed[1])
+        detail = dreamed - base
+    return (image + detail)[..., :height, :width].clamp(0, 1)
+
+
+def octave_sizes(
+    size: Sequence[int], settings: Dream, minimum_side: int
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """(octave, (height, width)) from small to full; octave 0 is the full size.
+
+    Octaves with a side under `minimum_side`, which the network cannot take, are left out.
+    """
+    for octave in reversed(range(settings.octaves)):
+        scale = settings.octave_scale**octave
+        height, width = (round(side / scale) for side in size)
+        if octave == 0 or min(height, width) >= minimum_side:
+            yield octave, (height, width)
+
+
+def draw_shift(key: Sequence[int], jitter: int) -> tuple[int, int]:
+    """A random shift of -jitter..jitter pixels (down, right), the same for the same `key`.
+
+    Drawn on the CPU from a generator of its own, so that serial, resumed and distributed renders
+    shift alike.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    down, right = generator.integers(-jitter, jitter, size=2, endpoint=True)
+    return int(down), int(right)
+
+
+def ascend(
+    image: Tensor,
+    extractor: Extractor,
+    terms: Sequence[LayerEnergy],
+    settings: Dream,
+    shift: tuple[int, int],
+    frame: int = 0,
+) -> Tensor:
+    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
+    shifted = roll(image, shift).requires_grad_(True)
+    score = objectives.total(terms, extractor(shifted))
+    (gradient,) = torch.autograd.grad(score, shifted)
+    gradient = shape_gradient(gradient, settings)
+    scale = gradient.abs().mean()
+    if not math.isfinite(scale):
+        layers = ", ".join(term.layer for term in terms)
+        raise BadMediaError(
+            f"frame {frame}: the gradient of {layers} is not finite (lower dream.step_size, now "
+            f"{settings.step_size:g}, or choose another layer)"
+        )
+    step = gradient * (settings.step_size / 255 / scale.clamp(min=torch.finfo(scale.dtype).tiny))
+    down, right = shift
+    return (image + roll(step, (-down, -right))).clamp_(0, 1)
+
+
+def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
+    """Blur the gradient, reduce its colour and cap its outliers, as `settings` say."""
+    if settings.smoothing > 0:
+        gradient = cascaded_blur(gradient, settings.smoothing)
+    if settings.chroma != 1:
+        grey = gradient.mean(dim=1, keepdim=True)
+        gradient = grey + settings.chroma * (gradient - grey)
+    if settings.limit > 0:
+        cap = settings.limit * gradient.abs().mean()
+        gradient = gradient.clamp(-cap, cap)
+    return gradient
+
+
+def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
+    """Mean of three blurs, at half, once and twice `sigma`: keeps strokes of every width."""
+    return sum(gaussian_blur(gradient, sigma * scale) for scale in (0.5, 1, 2)) / 3  # type: ignore
+
+
+def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
+    """Shift `image` by (down, right) pixels around its borders, in channels_last memory order."""
+    rolled = torch.roll(image.permute(0, 2, 3, 1), shift, dims=(1, 2))
+    return rolled.permute(0, 3, 1, 2).detach()
+
+
+def _pad_to(image: Tensor, side: int) -> Tensor:
+    height, width = image.shape[-2:]
+    below, right = max(0, side - height), max(0, side - width)
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image

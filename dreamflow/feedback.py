@@ -1,0 +1,52 @@
+"""What of the last output enters the next frame.
+
+What travels is the residual, `dream(t-1) - source(t-1)`: the hallucination without the scene. Moved
+along the optical flow and added to the new source it sticks to what moves, while the scene itself
+stays as sharp as it was filmed (the residual form of Ruder, Dosovitskiy & Brox 2016, who warp the
+whole stylised frame).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dreamflow import warp
+from dreamflow.filters import gaussian_blur
+from dreamflow.flow import Correspondence
+from dreamflow.settings import Follow
+
+
+@dataclass(frozen=True)
+class Carry:
+    """All that passes from one frame to the next, at the size flow and dream run at."""
+
+    index: int
+    """Source frame it belongs to."""
+    source: Tensor
+    """That source frame, image `[1, 3, h, w]`."""
+    residual: Tensor
+    """What was dreamed onto it, signed, `[1, 3, h, w]` in -1..1."""
+
+
+def follow(
+    carry: Carry,
+    source: Tensor,
+    correspondence: Correspondence,
+    settings: Follow,
+    frames_per_second: float,
+    reference_fps: float,
+) -> Tensor:
+    """The start image of the frame after `carry`: its source with the carried dream on it."""
+    carried = warp.backward(carry.residual, correspondence.flow_to_previous)
+    mask = soften(correspondence.reliable, settings.softness)
+    kept = settings.decay ** (reference_fps / frames_per_second)
+    return (source + carried * mask * kept).clamp(0, 1)
+
+
+def soften(mask: Tensor, sigma: float) -> Tensor:
+    """Blur the border of a 0..1 mask inwards: what was 0 stays 0.
+
+    A blur alone would let a ghost of the old dream leak into what was just uncovered.
+    """
+    blurred = gaussian_blur(mask, sigma)
+    return (2 * blurred - 1).clamp(0, 1) * mask

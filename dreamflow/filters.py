@@ -1,0 +1,44 @@
+"""Gaussian blur, the one filter a dream needs, quick on the CPU and right on any device."""
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Blur `[1, C, H, W]` (C at most 4) with a Gaussian of `sigma` pixels; borders reflect.
+
+    On the CPU OpenCV does it in a third of the time of two separable convolutions, and in a tenth
+    of that of a depthwise one; `sigma` 0 returns the image as it is.
+    """
+    if sigma <= 0:
+        return image
+    if image.device.type == "cpu":
+        return _blur_with_opencv(image, sigma)
+    return _blur_separably(image, sigma)
+
+
+def _radius(sigma: float) -> int:
+    return max(1, round(4 * sigma))
+
+
+def _blur_with_opencv(image: Tensor, sigma: float) -> Tensor:
+    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    side = 2 * _radius(sigma) + 1
+    blurred = cv2.GaussianBlur(pixels, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return torch.from_numpy(blurred.reshape(pixels.shape)).permute(2, 0, 1)[None]
+
+
+def _blur_separably(image: Tensor, sigma: float) -> Tensor:
+    channels, height, width = image.shape[1:]
+    radius = _radius(sigma)
+    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(channels, 1, -1)
+    # Reflection reaches at most to the opposite border; tiny pictures repeat their edge beyond it.
+    mode = "reflect" if min(height, width) > radius else "replicate"
+    padded = F.pad(image, (radius, radius, radius, radius), mode=mode)
+    rows = F.conv2d(padded, kernel[:, :, None, :], groups=channels)
+    return F.conv2d(rows, kernel[:, :, :, None], groups=channels)

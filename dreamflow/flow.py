@@ -1,0 +1,107 @@
+"""Dense optical flow between two frames, and which of its vectors to believe.
+
+Convention. A flow is float32 `[1, 2, H, W]`, (x right, y down), in pixels, and lives on the grid of
+its first frame: `between(a, b)` at p points to where a's pixel p lies in b, so that
+`warp.backward(b, between(a, b))` looks like a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamflow import warp
+
+GreyFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _dis(quality: int) -> Callable[[], GreyFlow]:
+    """Dense inverse search (Kroeger et al. 2016, arXiv:1603.03590)."""
+
+    def create() -> GreyFlow:
+        search = cv2.DISOpticalFlow.create(quality)
+        return lambda first, second: search.calc(first, second, None)  # type: ignore[call-overload]
+
+    return create
+
+
+def _farneback() -> GreyFlow:
+    """Polynomial expansion (Farnebäck 2003)."""
+    options = {"pyr_scale": 0.5, "levels": 5, "winsize": 15, "iterations": 3, "poly_n": 7,
+               "poly_sigma": 1.5, "flags": 0}  # fmt: skip
+    return lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, **options)  # type: ignore[call-overload]
+
+
+def _none() -> GreyFlow:
+    """No motion: the dream stays where it is on the screen."""
+    return lambda first, _: np.zeros((*first.shape, 2), np.float32)
+
+
+METHODS: dict[str, Callable[[], GreyFlow]] = {
+    "dis": _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+    "farneback": _farneback,
+    "none": _none,
+}
+_SMALLEST_SIDE = 48  # below this the coarsest levels of DIS and Farnebäck are empty
+
+
+class FlowMethod:
+    """One of `METHODS`, ready for frames of any size: small ones are padded by their edge."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._between = METHODS[name]()
+
+    def between(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow from image `first` to image `second`, both `[1, 3, H, W]`: `[1, 2, H, W]`."""
+        height, width = first.shape[-2:]
+        flow = self._between(_grey(first), _grey(second))[:height, :width]
+        return torch.from_numpy(np.ascontiguousarray(flow)).permute(2, 0, 1)[None].to(first.device)
+
+
+def _grey(image: Tensor) -> np.ndarray:
+    rgb = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    below, right = (max(0, _SMALLEST_SIDE - side) for side in grey.shape)
+    return cv2.copyMakeBorder(grey, 0, below, 0, right, cv2.BORDER_REPLICATE)
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """What is known of where the current frame's pixels were in the previous one."""
+
+    flow_to_previous: Tensor
+    """`[1, 2, H, W]` on the current frame's grid."""
+    reliable: Tensor
+    """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot."""
+
+
+def correspond(method: FlowMethod, current: Tensor, previous: Tensor) -> Correspondence:
+    """Flow both ways and the mask of Sundaram, Brox & Keutzer 2010 (section 3.1).
+
+    With w the flow to the previous frame and w' the opposite flow sampled at its end, a pixel is
+    occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, lies on a motion edge where
+    |∇w|² > 0.01 |w|² + 0.002, and is unknown where w leaves the picture.
+    """
+    there = method.between(current, previous)
+    back = warp.backward(method.between(previous, current), there, mode="bilinear")
+    mismatch = (there + back).square().sum(1, keepdim=True)
+    length = there.square().sum(1, keepdim=True)
+    consistent = mismatch < 0.01 * (length + back.square().sum(1, keepdim=True)) + 0.5
+    smooth = _gradient_square(there) <= 0.01 * length + 0.002
+    within = warp.inside(there, (previous.shape[-2], previous.shape[-1]))
+    return Correspondence(there, (consistent & smooth).to(there.dtype) * within)
+
+
+def _gradient_square(flow: Tensor) -> Tensor:
+    """|∇u|² + |∇v|² by central differences, `[1, 1, H, W]`."""
+    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    return (along_x.square() + along_y.square()).sum(1, keepdim=True)

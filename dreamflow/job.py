@@ -1,0 +1,192 @@
+"""One output: from a checked request to a finished file at its place.
+
+Everything is refused before work that can be; the draft is encoded under a temporary name beside
+the output, joined with the sound, checked, and renamed. Until then the output path is untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+import dreamflow
+from dreamflow import machine, warp
+from dreamflow import preset as presets
+from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
+from dreamflow.preset import Preset
+from dreamflow.render import Engine, RenderedFrame, compose, dream_from_scratch, dream_size, render
+from dreamflow.video import ffmpeg, writer
+from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.reader import Clip, open_clip
+from dreamflow.video.sequences import is_stills
+from dreamflow.video.stills import Still, temporary_beside
+from dreamflow.video.writer import Codec
+
+SETTLING_SECONDS = Fraction(1, 2)
+"""How long before a wished moment a preview starts, so that its frame looks as in the render."""
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """What to render, as the command line or a manifest asks for it."""
+
+    source: Path
+    target: str
+    """Output name; a trailing `/` means a folder of pictures."""
+    preset: Preset
+    start: Moment | None = None
+    end: Moment | None = None
+    rate: Fraction | None = None
+    size: Box | None = None
+    device: str = "auto"
+    threads: int = 2
+    """CPU threads of the numeric code: part of what makes two renders bit-identical."""
+    overwrite: bool = False
+    allow_truncated: bool = False
+    strict: bool = False
+    max_pixels: int = MAX_PIXELS
+    stall_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """Everything is checked and open; frames follow."""
+
+    info: VideoInfo
+    codec: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The output is complete and in its place."""
+
+    target: str
+    frame_count: int
+    seconds: float
+
+
+def render_video(request: VideoRequest) -> Iterator[Started | RenderedFrame | Finished]:
+    """Render a clip; yields `Started`, one `RenderedFrame` per frame, then `Finished`.
+
+    Closing the generator early stops everything and leaves nothing behind. Raises the
+    DreamflowError that fits; the output path is then as it was.
+    """
+    began = time.monotonic()
+    writer.check_target(request.target, overwrite=request.overwrite)
+    codec = writer.codec_for(request.target, request.preset.output)
+    with ExitStack() as stack:
+        clip = stack.enter_context(_open(request))
+        engine = _engine(request, clip.info.rate)
+        draft = temporary_beside(Path(request.target))
+        stack.callback(draft.unlink, missing_ok=True)
+        yield Started(clip.info, codec.name)
+        yield from _encode(request, clip, engine, codec, draft)
+        _join(request, clip.info, codec, draft, engine)
+    yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
+
+
+def render_moment(request: VideoRequest, moment: Moment) -> Iterator[Started | RenderedFrame]:
+    """The frames that lead up to `moment` of a clip; the last one is how it looks when settled.
+
+    The render starts `SETTLING_SECONDS` before. Writes nothing.
+    """
+    with _open(request) as clip:
+        info = clip.info
+        last = min(moment.frame(info.rate), info.frame_count - 1)
+        first = max(0, last - int(SETTLING_SECONDS * info.rate))
+        engine = _engine(request, info.rate)
+        yield Started(replace(info, frame_count=last - first + 1), "png")
+        sources = islice(clip.frames(), first, last + 1)
+        yield from render(sources, engine, first_index=info.first_index + first)
+
+
+def dream_still(still: Still, engine: Engine) -> Still:
+    """A picture dreamed from scratch, as the first frame of a clip would be; its alpha is kept."""
+    full = to_image(still.pixels, engine.device)
+    source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size)).clamp(0, 1)
+    residual = dream_from_scratch(engine, source, 0) - source
+    return Still(to_array(compose(full, residual), still.pixels.dtype.itemsize * 8), still.alpha)
+
+
+def prepare(preset: Preset, rate: Fraction, device: str = "auto", threads: int = 2) -> Engine:
+    """Set the process up (see `machine.tune`) and build the engine of a render."""
+    machine.tune(threads)
+    return Engine.build(preset, rate, machine.pick_device(device))
+
+
+def recipe(engine: Engine) -> str:
+    """What it takes to make an output again, as the JSON text embedded in it: no paths, no names."""
+    facts = {
+        "dreamflow": dreamflow.__version__,
+        "torch": torch.__version__,
+        "ffmpeg": ffmpeg.version(),
+        "device": engine.device.type,
+        "threads": torch.get_num_threads(),
+        "weights_sha256": engine.extractor.weights_sha256,
+        "preset": presets.dump(engine.preset),
+    }
+    return json.dumps(facts)
+
+
+def _open(request: VideoRequest) -> Clip:
+    return open_clip(
+        request.source,
+        start=request.start,
+        end=request.end,
+        rate=request.rate,
+        size=request.size,
+        allow_truncated=request.allow_truncated,
+        strict=request.strict,
+        max_pixels=request.max_pixels,
+    )
+
+
+def _engine(request: VideoRequest, rate: Fraction) -> Engine:
+    return prepare(request.preset, rate, request.device, request.threads)
+
+
+def _encode(
+    request: VideoRequest, clip: Clip, engine: Engine, codec: Codec, draft: Path
+) -> Iterator[RenderedFrame]:
+    info = clip.info
+    bits = codec.array_bits(info.bits)
+    encoder = writer.Encoder(
+        draft,
+        codec,
+        width=info.width,
+        height=info.height,
+        rate=info.rate,
+        settings=request.preset.output,
+        bits=bits,
+        stall_seconds=request.stall_seconds,
+    )
+    with encoder:
+        for frame in render(clip.frames(), engine, first_index=info.first_index):
+            encoder.write(to_array(frame.image, bits))
+            yield frame
+
+
+def _join(
+    request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, engine: Engine
+) -> None:
+    trimmed = request.start is not None or request.end is not None
+    has_sound = not is_stills(request.source)
+    writer.join(
+        draft,
+        Path(request.target),
+        codec,
+        frame_count=info.frame_count,
+        rate=info.rate,
+        source=request.source if has_sound else None,
+        start=info.first_index / info.rate if request.start is not None else None,
+        duration=info.duration if trimmed else None,
+        metadata={"dreamflow": recipe(engine)},
+    )

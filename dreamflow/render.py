@@ -1,0 +1,146 @@
+"""Frames in, dreamed frames out: a generator that touches no file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dreamflow import color, feedback, objectives, warp
+from dreamflow.color import ColorStatistics
+from dreamflow.dream import dream
+from dreamflow.feedback import Carry
+from dreamflow.flow import FlowMethod, correspond
+from dreamflow.frames import Array, Box, to_image
+from dreamflow.objectives import LayerEnergy
+
+if TYPE_CHECKING:
+    from dreamflow.networks import Extractor
+    from dreamflow.preset import Preset
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """One finished frame, yielded as soon as it is; the same event feeds writer, bar and log."""
+
+    index: int
+    """Source frame index."""
+    image: Tensor
+    """The output, image `[1, 3, H, W]` at the source's full size."""
+    carry: Carry
+    """The state after this frame: enough to go on from here."""
+    from_scratch: bool
+    """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
+    seconds: float
+    """Time it took, decoding and encoding left out."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is built once per job and used for every frame."""
+
+    preset: Preset
+    extractor: Extractor
+    terms: list[LayerEnergy]
+    flow: FlowMethod
+    rate: Fraction
+    """Frames per second of the render; settings that are rates are re-scaled to it."""
+
+    @classmethod
+    def build(cls, preset: Preset, rate: Fraction, device: torch.device | str = "cpu") -> Engine:
+        """Load the network, cut it after the deepest layer in use, and make the flow method."""
+        from dreamflow import networks
+
+        layers = [objective.layer for objective in preset.objectives]
+        extractor = networks.build(preset.network, layers, device=device)
+        terms = objectives.build(preset.objectives)
+        return cls(preset, extractor, terms, FlowMethod(preset.follow.flow), rate)
+
+    @property
+    def device(self) -> torch.device:
+        return self.extractor.device
+
+
+def render(
+    sources: Iterable[Array], engine: Engine, *, first_index: int = 0, carry: Carry | None = None
+) -> Iterator[RenderedFrame]:
+    """Dream every frame of `sources` (arrays `[H, W, 3]` of one size) in order.
+
+    `first_index` is the source index of the first one, `carry` the state after the frame before
+    it; without one the first frame is dreamed from scratch.
+    """
+    for index, array in enumerate(sources, first_index):
+        began = time.perf_counter()
+        full = to_image(array, engine.device)
+        source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size))
+        source = source.clamp(0, 1)
+        start = start_image(engine, carry, source)
+        if start is None:
+            dreamed = dream_from_scratch(engine, source, index)
+        else:
+            dreamed = dream_on(engine, start, source, index)
+        carry = Carry(index, source, dreamed - source)
+        image = compose(full, carry.residual)
+        yield RenderedFrame(index, image, carry, start is None, time.perf_counter() - began)
+
+
+def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor | None:
+    """The source with the carried dream on it; None where there is nothing to carry."""
+    if carry is None:
+        return None
+    settings = engine.preset.follow
+    correspondence = correspond(engine.flow, source, carry.source)
+    if correspondence.reliable.mean() < settings.restart:
+        return None
+    fps, reference = float(engine.rate), engine.preset.reference_fps
+    return feedback.follow(carry, source, correspondence, settings, fps, reference)
+
+
+def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
+    """The full dream of a frame without a past."""
+    preset = engine.preset
+    seed = (preset.seed, index)
+    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed)
+    return settle_color(engine, dreamed, source, preset.color.strength)
+
+
+def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int) -> Tensor:
+    """The few steps of a frame that starts from a carried dream."""
+    preset = engine.preset
+    follow = preset.follow
+    gentler = {
+        "octaves": follow.octaves,
+        "steps": follow.steps,
+        "step_size": preset.dream.step_size * follow.effort,
+    }
+    settings = preset.dream.model_copy(update=gentler)
+    dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
+    per_frame = 1 - (1 - preset.color.rate) ** (preset.reference_fps / float(engine.rate))
+    return settle_color(engine, dreamed, source, per_frame)
+
+
+def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: float) -> Tensor:
+    """Pull the dream's colours back to where the preset anchors them."""
+    if engine.preset.color.anchor == "none" or strength == 0:
+        return dreamed
+    return color.pull(dreamed, ColorStatistics.of(color.to_lab(source)), strength)
+
+
+def compose(full: Tensor, residual: Tensor) -> Tensor:
+    """The full-size source with the residual on it, enlarged to it."""
+    size = (full.shape[-2], full.shape[-1])
+    return (full + warp.resize(residual, size)).clamp(0, 1)
+
+
+def dream_size(size: tuple[int, ...], limit: int | str) -> tuple[int, int]:
+    """(height, width) at which flow and dream run: the long side at most `limit`, or `full`."""
+    height, width = size
+    if limit == "full" or max(height, width) <= int(limit):
+        return height, width
+    fitted = Box(int(limit), int(limit)).fit(width, height)
+    return fitted[1], fitted[0]
