@@ -16,6 +16,7 @@ import hashlib
 import io
 import logging
 import operator
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -485,6 +486,11 @@ def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
         else:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {_modern(key): _plain(tensor) for key, tensor in state.items()}
+    except pickle.UnpicklingError as error:  # torch's own text recommends the unsafe way
+        raise UnavailableError(
+            f"weights {path} are not plain tensors, or would run code when loaded; "
+            "save them as .safetensors"
+        ) from error
     except Exception as error:  # a hostile file can make the parsers fail in any way
         reason = str(error).strip().partition("\n")[0]
         raise UnavailableError(f"weights {path} cannot be read: {reason}") from error

@@ -477,7 +477,7 @@ def test_pickle_bomb_is_refused_and_not_executed(form: str, tmp_path: Path) -> N
         torch.save({"features.0.weight": Bomb(target)}, file)
     else:
         file.write_bytes(pickle.dumps({"features.0.weight": Bomb(target)}))
-    assert str(file) in refusal(f"squeezenet1_1:{file}")
+    assert f"{file} are not plain tensors" in refusal(f"squeezenet1_1:{file}")
     assert not target.exists()
 
 
@@ -486,7 +486,7 @@ def test_one_gigabyte_safetensors_header_is_refused(tmp_path: Path) -> None:
     with file.open("wb") as handle:
         handle.write(struct.pack("<Q", 1 << 30) + b"{")
         handle.truncate(8 + (1 << 30))  # sparse: takes no room on the disk
-    assert str(file) in refusal(f"squeezenet1_1:{file}")
+    assert "too large for squeezenet1_1" in refusal(f"squeezenet1_1:{file}")
     with file.open("r+b") as handle:
         handle.truncate(1000)
     assert str(file) in refusal(f"squeezenet1_1:{file}")
