@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from dreamflow.errors import OutputError, StorageError, UnavailableError, UsageError
+from dreamflow.frames import to_array, to_image
 from dreamflow.settings import Output
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import Input
 from dreamflow.video.probe import probe
+from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import read_still
 from dreamflow.video.writer import (
     CODECS,
@@ -29,6 +31,7 @@ from dreamflow.video.writer import (
     join,
 )
 
+EXACT = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 FAST = Output(speed="ultrafast")
 RATES = [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60)]
 PAIRS = [(ending, codec) for ending, container in CONTAINERS.items() for codec in container.codecs]
@@ -56,8 +59,7 @@ def encode(path, codec, arrays, rate=Fraction(25), settings=FAST, **options):
 
 def decode(path, width, height, *, deep=False):
     """All frames as RGB, by the tags that the file itself carries."""
-    exact = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
-    words = ["-vf", f"scale=flags={exact}", "-fps_mode", "passthrough", "-f", "rawvideo"]
+    words = ["-vf", f"scale=flags={EXACT}", "-fps_mode", "passthrough", "-f", "rawvideo"]
     words += ["-pix_fmt", "rgb48le" if deep else "rgb24", "-"]
     data = ffmpeg.run([Input(path), "-map", "0:V:0", *words]).stdout
     return np.frombuffer(data, "<u2" if deep else np.uint8).reshape(-1, height, width, 3)
@@ -237,6 +239,36 @@ def test_flat_patches_come_back_within_two_levels(tmp_path, codec):
     patches = decode(tmp_path / "draft", 256, 128).reshape(2, 4, 32, 8, 32, 3)
     found = patches[:, :, 8:24, :, 8:24].mean(axis=(2, 4))
     assert abs(found - colours.reshape(4, 8, 3)).max() <= 2
+
+
+@pytest.mark.parametrize("tag", ["bt709", "smpte170m", "untagged"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.webm", "out.mkv"])
+def test_colours_of_any_source_survive_decoding_and_encoding(tmp_path, name, tag):
+    colours = np.random.default_rng(5).integers(0, 256, (2, 4, 3), dtype=np.uint8)
+    (tmp_path / "raw").write_bytes(colours.repeat(32, axis=0).repeat(32, axis=1).tobytes())
+    matrix = "bt709" if tag == "bt709" else "smpte170m"
+    tags = [] if tag == "untagged" else ["-colorspace", tag, "-color_primaries", tag]
+    source = make(
+        tmp_path / "source.mkv",
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "128x64", "-i", str(tmp_path / "raw")),
+        *("-vf", f"scale=out_color_matrix={matrix}:out_range=tv:flags={EXACT},format=yuv444p10le"),
+        *("-c:v", "ffv1", *tags),
+    )
+    codec = codec_for(tmp_path / name, Output())
+    with open_clip(source) as clip:
+        bits = codec.array_bits(clip.info.bits)
+        arrays = [_with_bits(array, bits) for array in clip.frames()]
+        encode(tmp_path / "draft", codec.name, arrays, clip.info.rate)
+    join(tmp_path / "draft", tmp_path / name, codec, frame_count=1, rate=clip.info.rate)
+    with open_clip(tmp_path / name) as clip:
+        (back,) = (_with_bits(array, 8) for array in clip.frames())
+    patches = back.reshape(2, 32, 4, 32, 3)[:, 8:24, :, 8:24].mean(axis=(1, 3))
+    # Eight bits of YUV alone are up to 2 levels off; what a codec adds shall not be seen.
+    assert abs(np.rint(patches) - colours).max() <= 2
+
+
+def _with_bits(array, bits):
+    return to_array(to_image(array), bits)
 
 
 @pytest.mark.parametrize("rate", RATES, ids=str)
