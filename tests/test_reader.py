@@ -290,7 +290,8 @@ def test_transparency_is_laid_over_black(media, caplog):
 
 
 def test_a_palette_gif_is_a_clip(media, caplog):
-    drawn = "color=c=0x4080c0:s=16x16:r=20:d=0.15,format=rgb24,split[a][b];[a]palettegen[p];[b][p]paletteuse"
+    drawn = "color=c=0x4080c0:s=16x16:r=20:d=0.15,format=rgb24,split[a][b]"
+    drawn += ";[a]palettegen[p];[b][p]paletteuse"
     frames = read(media.draw("a.gif", "-f", "lavfi", "-i", drawn, "-frames:v", "3"))
     assert len(frames) == 3
     assert np.abs(frames[0][8, 8].astype(int) - (0x40, 0x80, 0xC0)).max() <= 2
