@@ -6,14 +6,28 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from dreamflow.frames import Array
 from dreamflow.video import ffmpeg
 
 COUNTER_SIZE = (32, 24)
 _FIRST_LUMA, _LUMA_STEP = 20, 4
+
+
+@pytest.fixture(autouse=True)
+def _calm_process() -> None:
+    """Undo what renders set for the whole process.
+
+    Pictures this small gain nothing from threads, and lose a lot to them on a busy machine;
+    Hypothesis refuses to draw floats where denormals are flushed.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    torch.set_flush_denormal(False)
 
 
 class Media:
