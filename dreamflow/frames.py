@@ -112,6 +112,30 @@ class Box:
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def parse_rate(text: str) -> Fraction:
+    """Read frames per second, exactly: `25`, `24000/1001`, or `23.976`, which means 24000/1001.
+
+    A decimal that is n x 1000/1001 to the digits given stands for just that, as in video it does.
+    """
+    match = re.fullmatch(r"(\d{1,9})(?:/(\d{1,9})|\.(\d{1,9}))?", text.strip())
+    if match is None or (match[2] and int(match[2]) == 0):
+        raise _bad_rate(text)
+    rate = Fraction(text.strip())
+    broadcast = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    last_digit = Fraction(1, 10 ** len(match[3] or ""))
+    if rate.denominator > 1 and match[3] and abs(rate - broadcast) <= last_digit / 2:
+        rate = broadcast
+    if not 0 < rate <= 1000:
+        raise _bad_rate(text)
+    return rate
+
+
+def _bad_rate(text: str) -> UsageError:
+    return UsageError(
+        f"not a frame rate: {text!r} (write 25, 23.976 or 24000/1001; above 0, at most 1000)"
+    )
+
+
 def to_image(array: Array, device: torch.device | str = "cpu") -> Tensor:
     """Array `[H, W, 3]` uint8 or uint16 -> image `[1, 3, H, W]` float32 in 0..1."""
     import torch
