@@ -20,14 +20,20 @@ import torch
 import dreamflow
 from dreamflow import machine, warp
 from dreamflow import preset as presets
+from dreamflow.errors import BadMediaError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, compose, dream_from_scratch, dream_size, render
 from dreamflow.video import ffmpeg, writer
 from dreamflow.video.probe import MAX_PIXELS
-from dreamflow.video.reader import Clip, open_clip
+from dreamflow.video.reader import Clip, fitted, open_clip, resized
 from dreamflow.video.sequences import is_stills
-from dreamflow.video.stills import Still, temporary_beside
+from dreamflow.video.stills import (
+    Still,
+    read_still_with_alpha,
+    temporary_beside,
+    write_still,
+)
 from dreamflow.video.writer import Codec
 
 SETTLING_SECONDS = Fraction(1, 2)
@@ -99,13 +105,57 @@ def render_moment(request: VideoRequest, moment: Moment) -> Iterator[Started | R
     The render starts `SETTLING_SECONDS` before. Writes nothing.
     """
     with _open(request) as clip:
-        info = clip.info
-        last = min(moment.frame(info.rate), info.frame_count - 1)
-        first = max(0, last - int(SETTLING_SECONDS * info.rate))
-        engine = _engine(request, info.rate)
-        yield Started(replace(info, frame_count=last - first + 1), "png")
-        sources = islice(clip.frames(), first, last + 1)
-        yield from render(sources, engine, first_index=info.first_index + first)
+        yield from _lead_up(clip, _engine(request, clip.info.rate), moment)
+
+
+def _lead_up(clip: Clip, engine: Engine, moment: Moment) -> Iterator[Started | RenderedFrame]:
+    info = clip.info
+    last = min(moment.frame(info.rate), info.frame_count - 1)
+    first = max(0, last - int(SETTLING_SECONDS * info.rate))
+    yield Started(replace(info, frame_count=last - first + 1), "png")
+    sources = islice(clip.frames(), first, last + 1)
+    yield from render(sources, engine, first_index=info.first_index + first)
+
+
+def render_look(
+    request: VideoRequest, moment: Moment
+) -> Iterator[Started | RenderedFrame | Finished]:
+    """The settled frame at `moment` of a clip, as a picture with the recipe in it."""
+    began = time.monotonic()
+    target = Path(request.target)
+    writer.check_still_target(target, overwrite=request.overwrite)
+    with _open(request) as clip:
+        engine = _engine(request, clip.info.rate)
+        image = None
+        for event in _lead_up(clip, engine, moment):
+            image = event.image if isinstance(event, RenderedFrame) else image
+            yield event
+    if image is None:
+        raise BadMediaError(f"{request.source}: there is no frame at that time")
+    write_still(target, to_array(image, clip.info.bits), metadata=recipe(engine))
+    yield Finished(request.target, 1, time.monotonic() - began)
+
+
+def render_picture(request: VideoRequest) -> Iterator[Started | Finished]:
+    """Render one picture; its alpha and 16 bits are kept where the target can hold them."""
+    began = time.monotonic()
+    target = Path(request.target)
+    writer.check_still_target(target, overwrite=request.overwrite)
+    still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
+    engine = _engine(request, Fraction(request.preset.reference_fps))
+    height, width, _ = still.pixels.shape
+    bits = still.pixels.itemsize * 8
+    yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
+    dreamed = dream_still(still, engine)
+    write_still(target, dreamed.pixels, metadata=recipe(engine), alpha=dreamed.alpha)
+    yield Finished(request.target, 1, time.monotonic() - began)
+
+
+def _sized(still: Still, request: VideoRequest) -> Still:
+    height, width, _ = still.pixels.shape
+    size = fitted(request.size, width, height, request.max_pixels)
+    alpha = None if still.alpha is None else resized(still.alpha, size)
+    return Still(resized(still.pixels, size), alpha)
 
 
 def dream_still(still: Still, engine: Engine) -> Still:

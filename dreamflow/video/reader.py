@@ -151,7 +151,9 @@ def open_clip(
     facts = probe(path, max_pixels=max_pixels)
     _check_complete(path, facts, allow_truncated)
     _warn(path, facts, rate)
-    source = _VideoFile(path, facts, _fit(size, facts.width, facts.height, max_pixels), max_pixels)
+    source = _VideoFile(
+        path, facts, fitted(size, facts.width, facts.height, max_pixels), max_pixels
+    )
     shown_at = rate or facts.rate
     schedule, first = _cut(_schedule(facts, shown_at), start, end, shown_at)
     info = VideoInfo(
@@ -177,7 +179,7 @@ def _open_stills(
 ) -> Clip:
     paths = sequences.find_stills(path)
     width, height = sequences.check_sizes(paths, max_pixels)
-    source = _Stills(path, paths, _fit(size, width, height, max_pixels), rate, max_pixels)
+    source = _Stills(path, paths, fitted(size, width, height, max_pixels), rate, max_pixels)
     schedule, first = _cut(range(len(paths)), start, end, rate)
     info = VideoInfo(*source.size, rate, len(schedule), first / rate, first, source.bits)
     return Clip(source, info, schedule, strict=strict)
@@ -218,14 +220,15 @@ def _cut(
     return schedule[first:stop], first
 
 
-def _fit(size: Box | None, width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    fitted = size.fit(width, height) if size else (width, height)
-    if fitted[0] * fitted[1] > max_pixels:
+def fitted(size: Box | None, width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """The (width, height) that a wish for a size means; raises UsageError over the limit."""
+    wide, high = size.fit(width, height) if size else (width, height)
+    if wide * high > max_pixels:
         raise UsageError(
-            f"a size of {fitted[0]}x{fitted[1]} is over the limit of {max_pixels / 1e6:g} "
+            f"a size of {wide}x{high} is over the limit of {max_pixels / 1e6:g} "
             "megapixels (raise it with --max-pixels)"
         )
-    return fitted
+    return wide, high
 
 
 def _check_complete(path: Path, facts: Probe, allow_truncated: bool) -> None:
@@ -424,7 +427,7 @@ class _Stills:
             except DreamflowError as error:
                 logger.warning("%s", error)
                 continue
-            yield Decoded(index, _resize(_with_bits(array, self.bits), self.size), True)
+            yield Decoded(index, resized(_with_bits(array, self.bits), self.size), True)
 
     def _read(self, index: int) -> Array:
         from dreamflow.video.stills import read_still_with_alpha
@@ -445,7 +448,8 @@ def _with_bits(array: Array, bits: int) -> Array:
     return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _resize(array: Array, size: tuple[int, int]) -> Array:
+def resized(array: Array, size: tuple[int, int]) -> Array:
+    """An array, of any number of channels, scaled to (width, height)."""
     import cv2
 
     width, height = size

@@ -36,7 +36,14 @@ from dreamflow.settings import Output
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process, output_name
 from dreamflow.video.probe import Probe, Sound, probe, tags
-from dreamflow.video.stills import COMMENT_MARK, label_png, place, still_metadata, temporary_beside
+from dreamflow.video.stills import (
+    COMMENT_MARK,
+    label_png,
+    place,
+    still_format,
+    still_metadata,
+    temporary_beside,
+)
 
 logger = logging.getLogger("dreamflow")
 
@@ -214,9 +221,19 @@ def codec_for(output: str | Path, settings: Output) -> Codec:
 
 def check_target(output: str | Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output cannot be put where it was asked for."""
-    path = Path(output)
+    folder = container_for(output).format == "image2"
+    _check_place(Path(output), folder=folder, overwrite=overwrite)
+
+
+def check_still_target(output: str | Path, *, overwrite: bool) -> None:
+    """The same for a single picture."""
+    still_format(Path(output))
+    _check_place(Path(output), folder=False, overwrite=overwrite)
+
+
+def _check_place(path: Path, *, folder: bool, overwrite: bool) -> None:
     try:
-        _check_occupied(path, folder=container_for(output).format == "image2", overwrite=overwrite)
+        _check_occupied(path, folder=folder, overwrite=overwrite)
         trial = temporary_beside(path)
         trial.touch(exist_ok=False)
         trial.unlink()
