@@ -97,11 +97,12 @@ def ascend(
     (gradient,) = torch.autograd.grad(score, shifted)
     gradient = shape_gradient(gradient, settings)
     scale = gradient.abs().mean()
-    if not math.isfinite(scale):
+    # A score that overflows has a gradient of zero: without its check the dream silently stops.
+    if not (math.isfinite(score.detach()) and math.isfinite(scale)):
         layers = ", ".join(term.layer for term in terms)
         raise BadMediaError(
-            f"frame {frame}: the gradient of {layers} is not finite (lower dream.step_size, now "
-            f"{settings.step_size:g}, or choose another layer)"
+            f"frame {frame}: the energy of {layers} or its gradient is not finite (lower "
+            f"dream.step_size, now {settings.step_size:g}, or choose another layer)"
         )
     step = gradient * (settings.step_size / 255 / scale.clamp(min=torch.finfo(scale.dtype).tiny))
     down, right = shift
