@@ -20,7 +20,7 @@ def pick_device(name: str = "auto") -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if present[device])
-    if not present[name]:
+    if not present.get(name):
         there = ", ".join(device for device, is_there in present.items() if is_there)
         raise UnavailableError(f"no device {name!r} on this machine (there is: {there})")
     return torch.device(name)
