@@ -1,0 +1,124 @@
+"""CIELAB there and back, and the pull towards another picture's colours."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import texture
+
+from dreamflow.color import ColorStatistics, from_lab, pull, to_lab
+
+
+def patch(red, green, blue):
+    return torch.tensor([red, green, blue], dtype=torch.float32)[None, :, None, None]
+
+
+def random_image(seed, height=16, width=20):
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def statistics(image):
+    return ColorStatistics.of(to_lab(image))
+
+
+@given(st.integers(0, 10**6))
+def test_lab_there_and_back(seed):
+    image = random_image(seed)
+    torch.testing.assert_close(from_lab(to_lab(image)), image, rtol=0, atol=1e-4)
+
+
+def test_lab_there_and_back_at_the_ends_and_the_knees_of_the_curves():
+    values = torch.tensor([0, 1e-6, 1e-4, 0.0031308, 0.01, 0.04, 0.04045, 0.041, 0.5, 1.0])
+    greys = values.expand(1, 3, 1, -1)
+    torch.testing.assert_close(from_lab(to_lab(greys)), greys, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("color", "lab"),
+    [
+        ((1, 1, 1), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((1, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 1, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 1), (32.30, 79.19, -107.86)),
+    ],
+)
+def test_known_colours(color, lab):
+    torch.testing.assert_close(to_lab(patch(*color)), patch(*lab), rtol=0, atol=0.05)
+
+
+def test_every_grey_has_no_colour():
+    greys = torch.linspace(0, 1, 256).expand(1, 3, 1, -1)
+    lab = to_lab(greys)
+    assert float(lab[:, 1:].abs().max()) < 0.01
+    assert bool((lab[0, 0, 0].diff() > 0).all())
+
+
+def test_lab_is_that_of_opencv():
+    image = random_image(0, 32, 32)
+    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    theirs = torch.from_numpy(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)).permute(2, 0, 1)[None]
+    torch.testing.assert_close(to_lab(image), theirs, rtol=0, atol=0.5)
+
+
+def test_the_given_picture_is_left_as_it_was():
+    image = random_image(0)
+    before = image.clone()
+    lab = to_lab(image)
+    kept = lab.clone()
+    from_lab(lab)
+    assert torch.equal(image, before)
+    assert torch.equal(lab, kept)
+
+
+# ── pull ──
+
+
+def test_strength_0_is_the_very_picture():
+    image = random_image(0)
+    assert pull(image, statistics(texture(8, 8)), 0) is image
+
+
+def test_strength_1_reaches_the_anchors_mean_and_its_smaller_spread():
+    image = texture(32, 40, seed=1)
+    anchor = statistics(0.4 + 0.2 * texture(32, 40, seed=2))
+    pulled = statistics(pull(image, anchor, 1))
+    torch.testing.assert_close(pulled.mean, anchor.mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(pulled.spread, anchor.spread, rtol=0.02, atol=0.05)
+
+
+def test_half_the_strength_goes_half_the_way():
+    image, anchor = texture(32, 40, seed=1), statistics(0.4 + 0.2 * texture(32, 40, seed=2))
+    half, own = statistics(pull(image, anchor, 0.5)), statistics(image)
+    torch.testing.assert_close(half.mean, (own.mean + anchor.mean) / 2, rtol=0, atol=0.1)
+    torch.testing.assert_close(half.spread, (own.spread + anchor.spread) / 2, rtol=0.02, atol=0.1)
+
+
+def test_a_spread_is_never_stretched():
+    image = 0.4 + 0.2 * texture(32, 40, seed=1)
+    anchor = statistics(texture(32, 40, seed=2))
+    pulled = statistics(pull(image, anchor, 1))
+    assert bool((anchor.spread > 1.5 * statistics(image).spread).all())
+    torch.testing.assert_close(pulled.spread, statistics(image).spread, rtol=0.02, atol=0.05)
+
+
+def test_its_own_anchor_does_not_change_a_picture():
+    image = texture(32, 40)
+    torch.testing.assert_close(pull(image, statistics(image), 1), image, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("image", [patch(0.5, 0.5, 0.5), patch(0, 0, 0), patch(1, 1, 1)])
+def test_a_flat_picture_stays_flat_and_in_range(image):
+    flat = image.expand(1, 3, 8, 8)
+    pulled = pull(flat, statistics(texture(32, 40)), 1)
+    assert float((pulled - pulled[..., :1, :1]).abs().max()) < 1e-3
+    assert 0 <= float(pulled.min()) <= float(pulled.max()) <= 1
+
+
+def test_the_result_stays_within_0_and_1():
+    pulled = pull(random_image(0), statistics(random_image(1) ** 6), 1)
+    assert 0 <= float(pulled.min()) <= float(pulled.max()) <= 1
