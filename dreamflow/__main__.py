@@ -1,0 +1,5 @@
+"""`python -m dreamflow`."""
+
+from dreamflow.cli import main
+
+main()

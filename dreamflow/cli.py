@@ -1,0 +1,507 @@
+"""The command line: reads options, calls the library, prints, and picks the exit code.
+
+Nothing heavy is imported before a command that needs it runs, so that `--help` is quick. The long
+options are spelled like the fields of `job.VideoRequest` they fill; those not given stay away, so
+defaults have one home.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import dreamflow
+from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageError
+from dreamflow.interrupts import Interrupted, Interrupts
+from dreamflow.progress import VIEWS, printable, view, write_out
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from dreamflow.frames import Box, Moment
+    from dreamflow.job import VideoRequest
+    from dreamflow.preset import Preset
+
+logger = logging.getLogger("dreamflow")
+
+DEFAULT_PRESET = "base"
+
+# ── the edge: streams, warnings, errors, exit codes ──────────────────────────────────────────────
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code. What goes wrong is said in one line on stderr."""
+    _repair_streams()
+    with _log_to_stderr(), Interrupts() as interrupts:
+        try:
+            cli.main(list(arguments), "dreamflow", standalone_mode=False, obj=interrupts)
+            sys.stdout.flush()
+            return 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            print(error.format_message(), file=sys.stderr)
+            return error.exit_code
+        except (Exception, Interrupted) as error:
+            if logger.isEnabledFor(logging.DEBUG):
+                traceback.print_exc()
+            code, lines = _explain(error)
+            for line in lines:
+                print(f"dreamflow: error: {printable(line)}", file=sys.stderr)
+            return code
+
+
+def _explain(error: BaseException) -> tuple[int, list[str]]:
+    """Exit code and error lines for whatever a command raised."""
+    match error:
+        case PresetError():
+            return error.exit_code, str(error).splitlines()
+        case DreamflowError() | Interrupted():
+            return error.exit_code, [str(error)]
+        case click.ClickException():
+            return error.exit_code, [_usage(error)]
+        case click.Abort():
+            return 130, ["stopped"]
+        case ImportError():
+            hint = "`dreamflow doctor` says what is missing"
+            return 69, [f"cannot load {error.name or 'a part of dreamflow'}: {error} ({hint})"]
+        case OSError() if error.filename is None:
+            return 74, [f"cannot write the output: {error.strerror}"]
+        case _:
+            reason = f"{type(error).__name__}: {error}"
+            return 70, [f"internal error ({reason}), run again with --debug"]
+
+
+def _usage(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return f"{text} (see `{context.command_path} --help`)" if context else text
+
+
+def _repair_streams() -> None:
+    """Make stdin, stdout and stderr usable whatever the caller did to them.
+
+    A closed one would give its number to the next file opened; a name that the terminal's
+    encoding lacks shall be shown escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Lines(logging.Handler):
+    """Log records as `dreamflow: warning: ...` lines, above a bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        level = f"{record.levelname.lower()}: " if warns else ""
+        print(f"dreamflow: {level}{printable(record.getMessage())}", file=sys.stderr)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    handler, level = _Lines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+# ── options ──────────────────────────────────────────────────────────────────────────────────────
+
+Decorator = Callable[[Any], Any]
+PATH = click.Path(path_type=Path)
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, in the order in which `--help` shows them."""
+    return lambda function: functools.reduce(
+        lambda decorated, decorator: decorator(decorated), reversed(decorators), function
+    )
+
+
+def _moment(text: str) -> Moment:
+    from dreamflow.frames import Moment
+
+    return Moment.parse(text)
+
+
+def _size(text: str) -> Box:
+    from dreamflow.frames import Box
+
+    return Box.parse(text)
+
+
+def _rate(text: str) -> Fraction:
+    from dreamflow.frames import parse_rate
+
+    return parse_rate(text)
+
+
+def _processors() -> int:
+    """CPUs this process may use, which a container or `taskset` can make fewer than there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _log_from(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def apply(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given:
+            logger.setLevel(level)
+
+    return apply
+
+
+def _voice_option(*names: str, level: int, help: str) -> Decorator:
+    return click.option(
+        *names, is_flag=True, expose_value=False, callback=_log_from(level), help=help
+    )
+
+
+_voice = _together(
+    _voice_option("-q", "--quiet", level=logging.ERROR, help="No warnings."),
+    _voice_option("-v", "--verbose", level=logging.INFO, help="Say what is done to the media."),
+    _voice_option("--debug", level=logging.DEBUG, help="Show the traceback of an error."),
+)
+
+_source = click.argument("source", metavar="IN", type=PATH)
+
+# The output stays a text: a trailing slash is lost in a Path.
+_output = click.option(
+    *("-o", "--output", "target"), required=True, metavar="OUT", help="Where to write the result."
+)
+
+_set = click.option(
+    *("-s", "--set", "overrides"),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting of the preset, as in dream.octaves=3; repeatable.",
+)
+
+_look = _together(
+    click.option(
+        *("-p", "--preset", "name"),
+        default=DEFAULT_PRESET,
+        show_default=True,
+        metavar="NAME|FILE",
+        help="The look: a name of `dreamflow presets list`, or a YAML file.",
+    ),
+    _set,
+    click.option("--seed", type=int, metavar="N", help="Another take.  [default: the preset's]"),
+)
+
+_rendering = _together(
+    _output,
+    _look,
+    click.option(
+        "--size",
+        type=_size,
+        metavar="SIZE",
+        help="Size of the result: 640 for the long side, 640x360 to fit inside."
+        "  [default: that of IN]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(("auto", "cpu", "cuda", "mps")),
+        help="Where to compute.  [default: auto, the fastest there is]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
+    ),
+    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Refuse pictures of more pixels than this.  [default: 64000000]",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(tuple(VIEWS)),
+        default="auto",
+        show_default=True,
+        help="How to show progress; auto: a bar if stderr is a terminal.",
+    ),
+    _voice,
+)
+
+_clip = _together(
+    click.option(
+        "--start",
+        type=_moment,
+        metavar="TIME",
+        help="Begin there: 12.5 (seconds), 1:02.5 or 48f (frames).  [default: the beginning]",
+    ),
+    click.option(
+        "--end", type=_moment, metavar="TIME", help="Stop before that.  [default: the end]"
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
+    ),
+    click.option(
+        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
+    ),
+    click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
+    click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
+    click.option(
+        "--stall-seconds",
+        type=click.FloatRange(min=1),
+        metavar="S",
+        help="Give up on an encoder that takes nothing for so long.  [default: 60]",
+    ),
+)
+
+
+# ── rendering ────────────────────────────────────────────────────────────────────────────────────
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(dreamflow.__version__, prog_name="dreamflow", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Render DeepDream video that does not flicker."""
+
+
+@cli.command()
+@_source
+@_clip
+@_rendering
+@click.pass_obj
+def video(
+    interrupts: Interrupts, source: Path, at: Moment | None, progress: str, **options: Any
+) -> None:
+    """Render the clip IN as a dream, with its sound.
+
+    IN is a video file, a folder of stills, or a pattern such as frame_%04d.png. What OUT becomes
+    goes by its ending: .mp4 .mov .webm .mkv .gif, or a folder of PNGs if it ends in a slash.
+    """
+    if at and (options["start"] or options["end"]):
+        raise UsageError("--at looks at one moment of the whole clip: leave out --start and --end")
+    request = _request(source, **options)
+    from dreamflow import job
+
+    events = job.render_look(request, at) if at else job.render_video(request)
+    _follow(events, request, progress, interrupts)
+
+
+@cli.command()
+@_source
+@_rendering
+@click.pass_obj
+def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
+    """Render the picture IN as a dream; OUT is a .png, .jpg or .webp."""
+    request = _request(source, **options)
+    from dreamflow import job
+
+    _follow(job.render_picture(request), request, progress, interrupts)
+
+
+def _request(
+    source: Path, target: str, *, name: str, overrides: Sequence[str], seed: int | None, **rest: Any
+) -> VideoRequest:
+    """What the options ask for. A wrong preset is refused before torch is loaded."""
+    preset = _preset(name, overrides, seed)
+    from dreamflow.job import VideoRequest
+
+    given = {key: value for key, value in rest.items() if value is not None}
+    return VideoRequest(source, target, preset, **({"threads": _processors()} | given))
+
+
+def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
+    from dreamflow import preset
+
+    seeded = [] if seed is None else [f"seed={seed}"]
+    return preset.load(name, overrides=[*overrides, *seeded])
+
+
+def _follow(
+    events: Generator[Any, None, None], request: VideoRequest, progress: str, interrupts: Interrupts
+) -> None:
+    """Run a render to its end, showing it; a first signal stops it between two frames."""
+    from dreamflow.job import Finished
+    from dreamflow.render import RenderedFrame
+
+    frames = 0
+    with closing(events), view(progress, request.preset) as show, interrupts.patiently():
+        for event in events:
+            show(event)
+            frames += isinstance(event, RenderedFrame)
+            if not isinstance(event, Finished):
+                interrupts.check(
+                    f"stopped after {frames} frames, {request.target} is not written: "
+                    "run the same command to start again"
+                )
+
+
+# ── looking around ───────────────────────────────────────────────────────────────────────────────
+
+
+@cli.command()
+@_voice
+def doctor() -> None:
+    """Check what dreamflow stands on: ffmpeg, devices, weights, disk."""
+    from dreamflow import doctor
+
+    checks = list(doctor.examine())
+    write_out(_table([(check.what, check.state, check.detail) for check in checks]))
+    doctor.require(checks)
+
+
+@cli.command()
+@click.argument("network", required=False)
+@_voice
+def layers(network: str | None) -> None:
+    """List the networks there are, or the layers of NETWORK that can be dreamed."""
+    from dreamflow import networks
+
+    if network is None:
+        rows = [(name, networks.where_weights_are(name)) for name in networks.list_networks()]
+        write_out(_table([("network", "weights"), *rows]))
+        return
+    found = networks.list_layers(network)
+    cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
+    write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+@cli.command()
+@click.argument("output", metavar="OUT", type=PATH)
+@click.option("--preset", "preset_only", is_flag=True, help="Only the preset, as YAML.")
+@_voice
+def show(output: Path, preset_only: bool) -> None:
+    """Print how OUT was made: versions, settings, seed. The text is a preset that makes it again.
+
+    OUT is a file or folder that dreamflow wrote.
+    """
+    from dreamflow.video.writer import embedded_settings
+
+    text = embedded_settings(output)
+    if text is None:
+        raise BadMediaError(f"{output} carries no dreamflow settings: was it made by dreamflow?")
+    versions, preset = _read_recipe(text, output)
+    comments = "".join(f"# {key}: {value}\n" for key, value in versions.items())
+    lines = (preset if preset_only else comments + preset).splitlines()
+    write_out("\n".join(map(printable, lines)))
+
+
+def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
+    """The versions and the preset's YAML in a recipe, which anybody may have written."""
+    try:
+        recipe = json.loads(text)
+        preset = recipe.pop("preset")
+        return recipe, str(preset)
+    except (ValueError, RecursionError, LookupError, AttributeError, TypeError):
+        raise BadMediaError(f"{output}: its dreamflow settings are damaged") from None
+
+
+# ── presets ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@cli.group()
+def presets() -> None:
+    """List, show and check presets."""
+
+
+@presets.command("list")
+@_voice
+def list_presets() -> None:
+    """List the presets that come with dreamflow."""
+    from dreamflow import preset
+
+    rows = [(each.name, each.network, each.description) for each in preset.shipped()]
+    write_out(_table([("preset", "network", "description"), *rows]))
+
+
+@presets.command("show")
+@click.argument("name", metavar="NAME|FILE")
+@_set
+@_voice
+def show_preset(name: str, overrides: Sequence[str]) -> None:
+    """Print a preset with every value spelled out, and where each comes from."""
+    from dreamflow import preset
+
+    loaded, origins = preset.load_with_origins(name, overrides=overrides)
+    write_out(preset.annotated(loaded, origins))
+
+
+@presets.command("check")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_voice
+def check_presets(files: Sequence[str]) -> None:
+    """Check presets: everything wrong in any of them is listed."""
+    problems: list[str] = []
+    for name in files:
+        try:
+            _check_preset(name)
+            write_out(f"{printable(name)}: fine")
+        except PresetError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise PresetError("\n".join(problems))
+
+
+def _check_preset(name: str) -> None:
+    """Raise PresetError for what is wrong in a preset, network and layers included."""
+    from dreamflow import preset
+
+    loaded, origins = preset.load_with_origins(name)
+    from dreamflow import networks
+
+    _at(origins["network"], networks.find_network, loaded.network)
+    for index, objective in enumerate(loaded.objectives):
+        origin = origins[f"objectives.{index}.layer"]
+        _at(origin, networks.find_layers, loaded.network, [objective.layer])
+
+
+def _at(origin: str, check: Callable[..., Any], *arguments: Any) -> None:
+    """Call `check`; a PresetError that it raises gets the place it is about."""
+    try:
+        check(*arguments)
+    except PresetError as error:
+        raise PresetError(f"{origin}: {error}") from error
+
+
+@presets.command()
+@_voice
+def schema() -> None:
+    """Print the JSON Schema of preset files, for editors."""
+    from dreamflow import preset
+
+    write_out(json.dumps(preset.json_schema(), indent=2, ensure_ascii=False))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(printable(line.rstrip()) for line in lines)

@@ -1,0 +1,229 @@
+"""How a running render shows itself: a bar for people, JSON lines for programs, or not at all.
+
+A view is a context manager that yields a function to call with every event of a render.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dreamflow.job import Finished, Started
+    from dreamflow.preset import Preset
+    from dreamflow.render import RenderedFrame
+
+    Event = Started | RenderedFrame | Finished
+
+Show = Callable[["Event"], None]
+
+_WIDE = 70
+"""Columns of a terminal that has room for all there is to tell."""
+
+_RECENT_FRAMES = 20
+
+
+def view(kind: str, preset: Preset) -> AbstractContextManager[Show]:
+    """The view called `kind`, one of `VIEWS`, of a render of `preset`."""
+    return VIEWS[kind](preset)
+
+
+class Pace:
+    """How far a render is, how fast it goes, how long it has still to go."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+        self._recent: deque[float] = deque(maxlen=_RECENT_FRAMES)
+        self._since = time.monotonic()
+
+    def start(self, total: int) -> None:
+        self.total, self._since = total, time.monotonic()
+
+    def advance(self) -> None:
+        """Count one more frame."""
+        now = time.monotonic()
+        self.done += 1
+        self._recent.append(now - self._since)
+        self._since = now
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Of late; the few frames that are dreamed from scratch do not distort a median."""
+        return statistics.median(self._recent) if self._recent else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        return (self.total - self.done) * self.seconds_per_frame
+
+    def __str__(self) -> str:
+        pace, left = f"{self.seconds_per_frame:.2f} s/frame", clock(self.seconds_left)
+        return f"frame {self.done}/{self.total}  {pace}  {left} left"
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, `2:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def current_objective(preset: Preset, frame: int) -> str:
+    """What the dream is after at output frame `frame`, as `features.9 ×1 + features.11 ×0.5`."""
+    terms = preset.at(frame).objectives
+    return " + ".join(f"{term.layer} ×{term.weight:g}" for term in terms if term.weight)
+
+
+# ── views ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _silent(_preset: Preset) -> Iterator[Show]:
+    yield lambda _event: None
+
+
+def _automatic(preset: Preset) -> AbstractContextManager[Show]:
+    """A bar where somebody may be looking."""
+    return _bar(preset) if sys.stderr.isatty() else _silent(preset)
+
+
+def _bar(preset: Preset) -> AbstractContextManager[Show]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    animated = console.is_terminal and not console.is_dumb_terminal
+    return _moving_bar(preset, console) if animated else _plain_lines(preset)
+
+
+@contextmanager
+def _plain_lines(preset: Preset) -> Iterator[Show]:
+    """One line per frame, for logs and for terminals that cannot move the cursor."""
+    pace = Pace()
+
+    def show(event: Event) -> None:
+        if _count(pace, event):
+            objective = current_objective(preset, pace.done - 1)
+            print(f"{pace}  {objective}", file=sys.stderr, flush=True)
+        _summarise(event)
+
+    yield show
+
+
+@contextmanager
+def _moving_bar(preset: Preset, console: Console) -> Iterator[Show]:
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    text = TextColumn(
+        "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+    )
+    columns = [BarColumn(bar_width=20), text] if console.width >= _WIDE else [text]
+    pace = Pace()
+    with Progress(*columns, console=console, refresh_per_second=4, redirect_stdout=False) as bar:
+        task = bar.add_task("opening", total=None)
+
+        def show(event: Event) -> None:
+            if _count(pace, event):
+                objective = current_objective(preset, pace.done - 1)
+                text = f"{pace}  {objective}" if console.width >= _WIDE else _short(pace)
+                bar.update(task, completed=pace.done, description=text)
+            elif pace.done == 0:
+                bar.update(task, total=pace.total, description=f"frame 0/{pace.total}")
+            else:
+                bar.stop()
+            _summarise(event)
+
+        yield show
+
+
+def _short(pace: Pace) -> str:
+    return f"{pace.done}/{pace.total} {clock(pace.seconds_left)}"
+
+
+def _count(pace: Pace, event: Event) -> bool:
+    """Keep the pace; whether the event was a frame."""
+    from dreamflow.job import Started
+    from dreamflow.render import RenderedFrame
+
+    if isinstance(event, Started):
+        pace.start(event.info.frame_count)
+    elif isinstance(event, RenderedFrame):
+        pace.advance()
+        return True
+    return False
+
+
+def _summarise(event: Event) -> None:
+    from dreamflow.job import Finished
+
+    if isinstance(event, Finished):
+        frames = f"{event.frame_count} frame{'s' * (event.frame_count != 1)}"
+        target = printable(event.target)
+        print(f"{target}: {frames} in {clock(event.seconds)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _json_lines(_preset: Preset) -> Iterator[Show]:
+    """One JSON object per event and line on stdout; where nobody listens any more, none."""
+    pace = Pace()
+
+    def show(event: Event) -> None:
+        _count(pace, event)
+        write_out(json.dumps(facts(event, pace)))
+
+    yield show
+
+
+def facts(event: Event, pace: Pace) -> dict[str, Any]:
+    """An event as the JSON lines tell it."""
+    from dreamflow.job import Finished, Started
+
+    if isinstance(event, Started):
+        info = event.info
+        size = {"width": info.width, "height": info.height, "rate": str(info.rate)}
+        return {"event": "started", "frames": info.frame_count, **size, "codec": event.codec}
+    if isinstance(event, Finished):
+        done = {"output": event.target, "frames": event.frame_count}
+        return {"event": "finished", **done, "seconds": round(event.seconds, 3)}
+    return {
+        "event": "frame",
+        "index": event.index,
+        "done": pace.done,
+        "frames": pace.total,
+        "from_scratch": event.from_scratch,
+        "seconds": round(event.seconds, 3),
+        "seconds_left": round(pace.seconds_left, 1),
+    }
+
+
+VIEWS: dict[str, Callable[[Preset], AbstractContextManager[Show]]] = {
+    "auto": _automatic,
+    "bar": _bar,
+    "json": _json_lines,
+    "none": _silent,
+}
+
+
+# ── words to the outside ─────────────────────────────────────────────────────────────────────────
+
+
+def write_out(text: str) -> None:
+    """A line, or several, on stdout. A reader that has gone away is no fault."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered would be complained about when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """The text in one line that leaves the terminal alone: names come from strangers."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
