@@ -18,6 +18,8 @@ from dreamflow.settings import Dream
 
 TERMS = [LayerEnergy("second")]
 SHORT = Dream(octaves=2, steps=3, jitter=4)
+UNSHAPED = Dream(smoothing=0, spread=0, chroma=1, limit=0)
+"""Takes the gradient as it is."""
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +164,8 @@ def test_roll_moves_down_and_right():
 def test_a_shifted_step_lands_where_the_picture_is():
     """With a network that looks the same everywhere a shift must not move the result."""
     image, extractor = texture(48, 64), TinyExtractor()
-    gentle = Dream(smoothing=0)
-    straight = ascend(image, extractor, [LayerEnergy("first")], gentle, (0, 0))
-    shifted = ascend(image, extractor, [LayerEnergy("first")], gentle, (6, -4))
+    straight = ascend(image, extractor, [LayerEnergy("first")], UNSHAPED, (0, 0))
+    shifted = ascend(image, extractor, [LayerEnergy("first")], UNSHAPED, (6, -4))
     # Only along the seam, which lies elsewhere, does the network see another neighbourhood.
     centre = (..., slice(10, 40), slice(10, 50))
     moved = (straight - image)[centre]
@@ -243,18 +244,26 @@ def noise(height=32, width=40):
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(5))
 
 
+def shaped_by(gradient, **changes):
+    return shape_gradient(gradient, UNSHAPED.model_copy(update=changes))
+
+
+def test_a_gradient_can_be_taken_as_it_is():
+    gradient = noise()
+    assert torch.equal(shaped_by(gradient), gradient)
+
+
 def test_no_value_of_the_gradient_exceeds_the_limit():
     spiky = noise() ** 5
-    plain = Dream(smoothing=0, chroma=1, limit=2)
-    shaped = shape_gradient(spiky, plain)
-    assert float(shaped.abs().max()) == pytest.approx(2 * float(spiky.abs().mean()))
-    assert torch.equal(shape_gradient(spiky, plain.model_copy(update={"limit": 0})), spiky)
+    cap = 2 * float(spiky.abs().mean())
+    assert float(spiky.abs().max()) > cap
+    assert float(shaped_by(spiky, limit=2).abs().max()) == pytest.approx(cap)
 
 
 @pytest.mark.parametrize("chroma", [0, 0.45, 1, 2])
 def test_chroma_scales_colour_and_leaves_grey_alone(chroma):
     gradient = noise()
-    shaped = shape_gradient(gradient, Dream(smoothing=0, chroma=chroma, limit=0))
+    shaped = shaped_by(gradient, chroma=chroma)
     grey = gradient.mean(1, keepdim=True)
     torch.testing.assert_close(shaped.mean(1, keepdim=True), grey, rtol=0, atol=1e-6)
     torch.testing.assert_close(shaped - grey, chroma * (gradient - grey), rtol=0, atol=1e-5)
@@ -262,9 +271,26 @@ def test_chroma_scales_colour_and_leaves_grey_alone(chroma):
 
 def test_smoothing_lowers_fine_detail_and_keeps_the_mean():
     gradient = noise() + 1
-    smooth = shape_gradient(gradient, Dream(smoothing=2, chroma=1, limit=0))
+    smooth = shaped_by(gradient, smoothing=2)
     assert float(smooth.std()) < 0.5 * float(gradient.std())
     assert float(smooth.mean()) == pytest.approx(float(gradient.mean()), abs=0.1)
+
+
+def test_spread_lifts_faint_places_and_keeps_every_sign():
+    gradient = noise(96, 192)
+    gradient[..., 96:] *= 0.1
+
+    def contrast(values):
+        return float(values[..., :48].abs().mean() / values[..., 144:].abs().mean())
+
+    evened = [shaped_by(gradient, spread=spread) for spread in (0, 0.5, 1)]
+    assert contrast(evened[0]) > 1.5 * contrast(evened[1]) > 2 * contrast(evened[2])
+    assert all(torch.equal(values.sign(), gradient.sign()) for values in evened)
+
+
+def test_a_gradient_of_zero_stays_zero_in_every_shape():
+    nothing = torch.zeros(1, 3, 24, 32)
+    assert torch.equal(shape_gradient(nothing, Dream()), nothing)
 
 
 def test_several_terms_pull_together():
