@@ -86,7 +86,7 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
 
 
 def _usage(error: click.ClickException) -> str:
-    text = " ".join(error.format_message().split())
+    text = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{text} (see `{context.command_path} --help`)" if context else text
 
@@ -332,7 +332,8 @@ def _request(
     from dreamflow.job import VideoRequest
 
     given = {key: value for key, value in rest.items() if value is not None}
-    return VideoRequest(source, target, preset, **({"threads": _processors()} | given))
+    given.setdefault("threads", _processors())
+    return VideoRequest(source, target, preset, **given)
 
 
 def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
@@ -448,7 +449,7 @@ def show_preset(name: str, overrides: Sequence[str]) -> None:
     from dreamflow import preset
 
     loaded, origins = preset.load_with_origins(name, overrides=overrides)
-    write_out(preset.annotated(loaded, origins))
+    write_out(preset.annotated(loaded, origins).rstrip())
 
 
 @presets.command("check")

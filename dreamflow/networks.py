@@ -187,6 +187,15 @@ def list_networks() -> list[str]:
     return list(NETWORKS)
 
 
+def where_weights_are(name: str) -> str:
+    """`embedded`, `cached` or `downloaded on first use`, for a network of the registry."""
+    entry, _ = find_network(name)
+    if entry.embedded:
+        return "embedded"
+    _, path = _published(entry, None)
+    return "cached" if path.is_file() else "downloaded on first use"
+
+
 def list_layers(network: str) -> list[LayerInfo]:
     """The layers of `network` that can be dreamed, in the order they run. Needs no weights."""
     return list(_describe(find_network(network)[0].name))
@@ -447,12 +456,17 @@ def _pinned_file(entry: Network, folder: Path | None) -> tuple[Path, str]:
     """The registry's own weights and (the start of) their hash; downloaded on first use."""
     if entry.embedded:
         return (folder or _OWN_WEIGHTS) / entry.embedded, entry.sha256
-    url = torchvision.models.get_model_weights(entry.name)["IMAGENET1K_V1"].url
-    path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / url.rpartition("/")[2]
+    url, path = _published(entry, folder)
     pinned = path.stem.rpartition("-")[2]
     if not path.exists():
         _download(url, path, pinned)
     return path, pinned
+
+
+def _published(entry: Network, folder: Path | None) -> tuple[str, Path]:
+    """Address of torchvision's weights, and the file they are kept in once fetched."""
+    url = torchvision.models.get_model_weights(entry.name)["IMAGENET1K_V1"].url
+    return url, (folder or Path(torch.hub.get_dir()) / "checkpoints") / url.rpartition("/")[2]
 
 
 def _download(url: str, path: Path, pinned: str) -> None:

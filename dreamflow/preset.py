@@ -447,6 +447,32 @@ def dump(preset: Preset) -> str:
     )
 
 
+def annotated(preset: Preset, origins: dict[str, str]) -> str:
+    """`dump(preset)` with the origin of each value as a comment; it reads back all the same."""
+    lines = dump(preset).splitlines()
+    ends = {line: origins[path] for path, line in _value_lines(yaml.compose("\n".join(lines)))}
+    width = max(len(lines[line]) for line in ends if len(lines[line]) <= _COMMENT_COLUMN)
+    for line, origin in ends.items():
+        lines[line] = f"{lines[line]:{width}}  # {origin}"
+    return "\n".join(lines) + "\n"
+
+
+_COMMENT_COLUMN = 40
+"""Comments are aligned for values that end before it; after longer ones they follow at once."""
+
+
+def _value_lines(node: yaml.Node, path: str = "") -> Iterator[tuple[str, int]]:
+    """The dotted path of every single value below `node`, and the line it ends on."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _value_lines(value, f"{path}.{key.value}".lstrip("."))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _value_lines(item, f"{path}.{index}")
+    else:
+        yield path, node.end_mark.line
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what YAML 1.2 would read as something other than a text, such as `1e3`."""
 
