@@ -23,7 +23,15 @@ from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
-from dreamflow.render import Engine, RenderedFrame, compose, dream_from_scratch, dream_size, render
+from dreamflow.render import (
+    Engine,
+    RenderedFrame,
+    compose,
+    dream_from_scratch,
+    dream_size,
+    render,
+    warn_of_dropped_octaves,
+)
 from dreamflow.video import ffmpeg, writer
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
@@ -91,6 +99,7 @@ def render_video(request: VideoRequest) -> Iterator[Started | RenderedFrame | Fi
     with ExitStack() as stack:
         clip = stack.enter_context(_open(request))
         engine = _engine(request, clip.info.rate)
+        warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         yield Started(clip.info, codec.name)
@@ -112,6 +121,7 @@ def _lead_up(clip: Clip, engine: Engine, moment: Moment) -> Iterator[Started | R
     info = clip.info
     last = min(moment.frame(info.rate), info.frame_count - 1)
     first = max(0, last - int(SETTLING_SECONDS * info.rate))
+    warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
     yield Started(replace(info, frame_count=last - first + 1), "png")
     sources = islice(clip.frames(), first, last + 1)
     yield from render(sources, engine, first_index=info.first_index + first)
@@ -160,6 +170,7 @@ def _sized(still: Still, request: VideoRequest) -> Still:
 
 def dream_still(still: Still, engine: Engine) -> Still:
     """A picture dreamed from scratch, as the first frame of a clip would be; its alpha is kept."""
+    warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size)).clamp(0, 1)
     residual = dream_from_scratch(engine, source, 0) - source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dreamflow import color, feedback, objectives, warp
 from dreamflow.color import ColorStatistics
-from dreamflow.dream import dream
+from dreamflow.dream import dream, octave_sizes
 from dreamflow.feedback import Carry
 from dreamflow.flow import FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
@@ -22,6 +23,8 @@ from dreamflow.objectives import LayerEnergy
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
+
+logger = logging.getLogger("dreamflow")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,21 @@ def render(
         carry = Carry(index, source, dreamed - source)
         image = compose(full, carry.residual)
         yield RenderedFrame(index, image, carry, start is None, time.perf_counter() - began)
+
+
+def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
+    """Say that frames of (height, width) are too small for all octaves; once per job is enough."""
+    preset = engine.preset
+    octaves = max(preset.dream.octaves, preset.follow.octaves)
+    settings = preset.dream.model_copy(update={"octaves": octaves})
+    height, width = dream_size(size, settings.size)
+    minimum_side = engine.extractor.minimum_side
+    kept = len(list(octave_sizes((height, width), settings, minimum_side)))
+    if kept < octaves:
+        logger.warning(
+            "%dx%d is too small for %d octaves: %d kept (%s needs %d px a side)",
+            width, height, octaves, kept, ", ".join(engine.extractor.layers), minimum_side,
+        )  # fmt: skip
 
 
 def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor | None:
