@@ -1,0 +1,329 @@
+"""Frames in, dreamed frames out: what is kept between frames and what is not."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from tiny import (
+    TinyExtractor,
+    make_engine,
+    make_preset,
+    mean_level,
+    panning_clip,
+    still_clip,
+    texture,
+)
+
+from dreamflow import networks, warp
+from dreamflow.dream import dream
+from dreamflow.errors import BadMediaError
+from dreamflow.frames import to_array, to_image
+from dreamflow.render import Engine, compose, dream_size, render, warn_of_dropped_octaves
+
+DREAM = {"octaves": 2, "steps": 3, "jitter": 4}
+ASLEEP = {"dream": {"steps": 0}, "follow": {"steps": 0}, "color": {"anchor": "none"}}
+
+
+def rendered(sources, engine=None, **options):
+    return list(render(sources, engine or make_engine(make_preset(dream=DREAM)), **options))
+
+
+def hooks(module):
+    kinds = [name for name in vars(module) if name.endswith("_hooks")]
+    return sum(len(getattr(m, kind)) for m in module.modules() for kind in kinds)
+
+
+# ── which frame is which ──
+
+
+def test_frame_i_comes_from_source_i():
+    clip = panning_clip(4)
+    frames = rendered(clip, make_engine(make_preset(**ASLEEP)))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    for frame, source in zip(frames, clip, strict=True):
+        assert np.array_equal(to_array(frame.image), source)
+
+
+def test_a_dream_is_laid_on_its_own_source_not_on_the_last_one():
+    clip = panning_clip(4)
+    for frame, source in zip(rendered(clip), clip, strict=True):
+        image = to_image(source)
+        torch.testing.assert_close(frame.carry.source, image)
+        expected = (image + frame.carry.residual).clamp(0, 1)
+        torch.testing.assert_close(frame.image, expected, rtol=0, atol=1e-6)
+        assert frame.carry.index == frame.index
+        assert float(frame.carry.residual.abs().mean()) > 1 / 255
+
+
+def test_frames_are_yielded_one_by_one_as_they_are_read():
+    taken = []
+
+    def sources():
+        for index, array in enumerate(panning_clip(5)):
+            taken.append(index)
+            yield array
+
+    frames = render(sources(), make_engine(make_preset(dream=DREAM)))
+    assert taken == []
+    next(frames)
+    next(frames)
+    assert taken == [0, 1]
+
+
+def test_the_first_index_sets_the_draws_so_a_frame_dreams_alike_wherever_the_run_begins():
+    (source,) = panning_clip(1)
+    engine = make_engine(make_preset(dream=DREAM, color={"anchor": "none"}))
+    (here,) = rendered([source], engine, first_index=3)
+    (there,) = rendered([source], engine, first_index=0)
+    assert here.index == 3
+    assert not torch.equal(here.image, there.image)
+    alone = dream(to_image(source), engine.extractor, engine.terms, engine.preset.dream, (0, 3))
+    torch.testing.assert_close(here.image, alone, rtol=0, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_another_film():
+    clip = panning_clip(3)
+    films = [rendered(clip, make_engine(make_preset(dream=DREAM, seed=s))) for s in (1, 1, 2)]
+    for one, again, other in zip(*films, strict=True):
+        assert torch.equal(one.image, again.image)
+        assert not torch.equal(one.image, other.image)
+
+
+# ── from frame to frame ──
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_run_handed_over_in_the_middle_is_bit_identical(cut):
+    clip = panning_clip(6)
+    whole = rendered(clip)
+    first = rendered(clip[:cut])
+    second = rendered(clip[cut:], first_index=cut, carry=first[-1].carry)
+    for one, other in zip(whole, first + second, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert one.index == other.index
+        assert one.from_scratch == other.from_scratch
+
+
+def test_from_scratch_are_the_first_frame_and_the_first_after_a_cut():
+    one_scene = panning_clip(3, 72, 96)
+    other_scene = [255 - array[::-1, ::-1] for array in one_scene]
+    engine = make_engine(make_preset(dream=DREAM, follow={"restart": 0.6}))
+    frames = rendered(one_scene + other_scene, engine)
+    assert [frame.from_scratch for frame in frames] == [True, False, False, True, False, False]
+
+
+def test_only_frames_from_scratch_get_all_steps():
+    preset = make_preset(dream=DREAM, follow={"octaves": 1, "steps": 1})
+    engine = make_engine(preset)
+    frames = render(panning_clip(3), engine)
+    calls = []
+    for _ in frames:
+        calls.append(len(engine.extractor.sides))
+    assert calls == [6, 7, 8]
+
+
+def test_a_carried_dream_stays_on_what_moves():
+    """A dream without new steps moves with the pan: it is last frame's, two pixels on."""
+    speed = 2
+    preset = make_preset(
+        dream=DREAM, follow={"steps": 0, "decay": 1.0}, color={"anchor": "none"}
+    )  # fmt: skip
+    clip = panning_clip(4, 64, 96, speed=speed)
+    first, *_, last = (frame.carry.residual for frame in rendered(clip, make_engine(preset)))
+    moved = torch.roll(first, 3 * speed, dims=3)[..., 12:-12, 24:-16]
+    stayed = first[..., 12:-12, 24:-16]
+    found = last[..., 12:-12, 24:-16]
+    assert float((found - moved).abs().mean()) < 0.4 * float((found - stayed).abs().mean())
+
+
+def test_residuals_keep_their_sign():
+    frames = rendered(panning_clip(3))
+    for frame in frames:
+        residual = frame.image - frame.carry.source
+        assert float(residual.min()) < -1 / 255
+        assert float(residual.max()) > 1 / 255
+        torch.testing.assert_close(frame.carry.residual, residual, rtol=0, atol=1e-6)
+
+
+def test_the_network_is_the_same_and_grows_no_hooks():
+    engine = make_engine(make_preset(dream=DREAM))
+    assert hooks(engine.extractor) == 0
+    before = sum(1 for _ in engine.extractor.modules())
+    for _ in render(panning_clip(4), engine):
+        assert hooks(engine.extractor) == 0
+    assert sum(1 for _ in engine.extractor.modules()) == before
+    assert not any(parameter.requires_grad for parameter in engine.extractor.parameters())
+
+
+def test_the_embedded_network_grows_no_hooks_either():
+    engine = Engine.build(make_preset("features.4", dream=DREAM), Fraction(25))
+    assert isinstance(engine.extractor, networks.Extractor)
+    before = hooks(engine.extractor)
+    rendered(panning_clip(3), engine)
+    assert hooks(engine.extractor) == before == 0
+
+
+def test_nothing_holds_the_graph_of_a_finished_frame():
+    for frame in rendered(panning_clip(2)):
+        for tensor in (frame.image, frame.carry.source, frame.carry.residual):
+            assert not tensor.requires_grad
+            assert tensor.grad_fn is None
+
+
+# ── a still clip, for a long time ──
+
+
+def settled(count, engine):
+    """(frames after the first 20) of a still clip, checked to stay in range."""
+    frames = []
+    for frame in render(still_clip(count), engine):
+        assert 0 <= float(frame.image.min()) <= float(frame.image.max()) <= 1
+        assert float(frame.carry.residual.abs().max()) <= 1
+        frames.append(frame)
+    return frames[20:]
+
+
+def drift_of(frames, window):
+    """Change of the mean brightness from the first to the last `window` frames, in levels."""
+    images = [frame.image for frame in frames]
+    return abs(mean_level(images[-window:]) - mean_level(images[:window]))
+
+
+def growth_of(frames, window):
+    strength = [float(frame.carry.residual.square().mean().sqrt()) for frame in frames]
+    return np.mean(strength[-window:]) / np.mean(strength[:window])
+
+
+def test_a_still_clip_keeps_its_brightness_and_the_dream_does_not_grow():
+    frames = settled(40, make_engine(make_preset(dream=DREAM)))
+    assert drift_of(frames, 5) < 1
+    assert 0.8 < growth_of(frames, 5) < 1.25
+
+
+@pytest.mark.slow
+def test_a_still_clip_keeps_its_brightness_for_500_frames():
+    preset = make_preset("features.7", dream={**DREAM, "jitter": 8})
+    frames = settled(500, Engine.build(preset, Fraction(25)))
+    assert drift_of(frames, 50) < 1
+    assert 0.8 < growth_of(frames, 50) < 1.25
+
+
+def test_wild_settings_are_clamped_at_both_ends():
+    wild = {"octaves": 1, "steps": 2, "step_size": 64.0, "chroma": 1.0, "limit": 0.0}
+    preset = make_preset(dream=wild, color={"anchor": "none"}, follow={"effort": 4.0})
+    for frame in rendered(panning_clip(4), make_engine(preset)):
+        assert float(frame.image.min()) == 0
+        assert float(frame.image.max()) == 1
+        dreamed = frame.carry.source + frame.carry.residual
+        assert -1e-6 < float(dreamed.min()) <= float(dreamed.max()) < 1 + 1e-6
+
+
+# ── sizes ──
+
+
+def test_the_scene_stays_sharp_when_the_dream_runs_smaller():
+    clip = panning_clip(2, 64, 96)
+    asleep = make_preset(**{**ASLEEP, "dream": {"steps": 0, "size": 32}})
+    for frame, source in zip(rendered(clip, make_engine(asleep)), clip, strict=True):
+        assert np.array_equal(to_array(frame.image), source)
+
+
+def test_only_the_residual_is_enlarged():
+    (source,) = panning_clip(1, 64, 96)
+    engine = make_engine(make_preset(dream={**DREAM, "size": 32}))
+    (frame,) = rendered([source], engine)
+    assert frame.carry.residual.shape == (1, 3, 21, 32)
+    assert frame.image.shape == (1, 3, 64, 96)
+    enlarged = warp.resize(frame.carry.residual, (64, 96))
+    assert torch.equal(frame.image, (to_image(source) + enlarged).clamp(0, 1))
+    assert max(max(side) for side in engine.extractor.sides) == 32
+
+
+def test_dream_size_limits_the_long_side_and_never_enlarges():
+    assert dream_size((1080, 1920), 768) == (432, 768)
+    assert dream_size((1920, 1080), 768) == (768, 432)
+    assert dream_size((100, 50), 768) == (100, 50)
+    assert dream_size((1080, 1920), "full") == (1080, 1920)
+    assert dream_size((1, 5000), 100) == (1, 100)
+
+
+def test_compose_clamps():
+    assert torch.equal(compose(texture(8, 8), torch.ones(1, 3, 4, 4)), torch.ones(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 40), (17, 13), (57, 101)])
+def test_frames_of_any_size_are_rendered(size):
+    clip = [to_array(texture(*size, seed=seed)) for seed in range(3)]
+    for frame in rendered(clip):
+        assert frame.image.shape == (1, 3, *size)
+        assert bool(frame.image.isfinite().all())
+
+
+def octave_warnings(caplog):
+    return [r.getMessage() for r in caplog.records if "octaves" in r.getMessage()]
+
+
+def test_octaves_under_the_networks_minimum_are_warned_of_in_one_line(caplog):
+    engine = make_engine(make_preset(dream={"octaves": 6, "octave_scale": 2.0}))
+    with caplog.at_level(logging.WARNING, "dreamflow"):
+        warn_of_dropped_octaves(engine, (48, 64))
+    (message,) = octave_warnings(caplog)
+    assert "64x48" in message
+    assert "6 octaves" in message
+    assert "3 kept" in message
+    assert "\n" not in message
+
+
+def test_octaves_that_fit_are_not_warned_of(caplog):
+    engine = make_engine(make_preset(dream={"octaves": 3, "octave_scale": 2.0}))
+    with caplog.at_level(logging.WARNING, "dreamflow"):
+        warn_of_dropped_octaves(engine, (48, 64))
+    assert octave_warnings(caplog) == []
+
+
+# ── failures ──
+
+
+def test_a_failed_source_reaches_the_caller_after_the_frames_before_it():
+    def sources():
+        yield from panning_clip(2)
+        raise OSError("the disk is gone")
+
+    frames = render(sources(), make_engine(make_preset(dream=DREAM)))
+    assert [next(frames).index, next(frames).index] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(frames)
+    assert list(frames) == []
+
+
+def test_a_failed_dream_reaches_the_caller_and_names_its_frame():
+    engine = make_engine(make_preset(dream=DREAM))
+    frames = render(panning_clip(4), engine, first_index=10)
+    next(frames)
+    next(frames)
+    engine.extractor.first.weight.fill_(torch.inf)
+    with pytest.raises(BadMediaError, match=r"frame 12: .*second"):
+        next(frames)
+    assert list(frames) == []
+
+
+def test_a_rate_is_per_second_not_per_frame():
+    """At half the frame rate a frame keeps the square of its share of the dream."""
+    shares = []
+    for rate in (30, 15):
+        preset = make_preset(
+            dream=DREAM, follow={"steps": 0, "decay": 0.8}, color={"anchor": "none"}
+        )  # fmt: skip
+        first, second = rendered(still_clip(2), make_engine(preset, rate=Fraction(rate)))
+        ratio = second.carry.residual.abs().mean() / first.carry.residual.abs().mean()
+        shares.append(float(ratio))
+    assert shares == pytest.approx([0.8, 0.64], abs=0.01)
+
+
+def test_the_tiny_network_is_seeded():
+    one, other = (TinyExtractor(seed=seed)(texture(16, 16))["second"] for seed in (0, 0))
+    assert torch.equal(one, other)
