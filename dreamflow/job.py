@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -87,7 +87,9 @@ class Finished:
     seconds: float
 
 
-def render_video(request: VideoRequest) -> Iterator[Started | RenderedFrame | Finished]:
+def render_video(
+    request: VideoRequest,
+) -> Generator[Started | RenderedFrame | Finished, None, None]:
     """Render a clip; yields `Started`, one `RenderedFrame` per frame, then `Finished`.
 
     Closing the generator early stops everything and leaves nothing behind. Raises the
@@ -129,7 +131,7 @@ def _lead_up(clip: Clip, engine: Engine, moment: Moment) -> Iterator[Started | R
 
 def render_look(
     request: VideoRequest, moment: Moment
-) -> Iterator[Started | RenderedFrame | Finished]:
+) -> Generator[Started | RenderedFrame | Finished, None, None]:
     """The settled frame at `moment` of a clip, as a picture with the recipe in it."""
     began = time.monotonic()
     target = Path(request.target)
@@ -146,13 +148,14 @@ def render_look(
     yield Finished(request.target, 1, time.monotonic() - began)
 
 
-def render_picture(request: VideoRequest) -> Iterator[Started | Finished]:
+def render_picture(request: VideoRequest) -> Generator[Started | Finished, None, None]:
     """Render one picture; its alpha and 16 bits are kept where the target can hold them."""
     began = time.monotonic()
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
-    engine = _engine(request, Fraction(request.preset.reference_fps))
+    rate = Fraction(request.preset.reference_fps)
+    engine = prepare(request.preset, rate, request.device, request.threads)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
     yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
@@ -184,7 +187,7 @@ def prepare(preset: Preset, rate: Fraction, device: str = "auto", threads: int =
 
 
 def recipe(engine: Engine) -> str:
-    """What it takes to make an output again, as the JSON text embedded in it: no paths, no names."""
+    """What makes an output again, as the JSON text embedded in it: no paths, no names."""
     facts = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
