@@ -1,0 +1,263 @@
+"""One output from a request: whole, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from tiny import make_preset, panning_clip, texture
+
+from dreamflow import job, networks
+from dreamflow.errors import BadMediaError, DreamflowError, OutputError
+from dreamflow.frames import Moment, to_array
+from dreamflow.job import Finished, Started, VideoRequest, render_moment, render_video
+from dreamflow.render import Engine, RenderedFrame, render
+from dreamflow.video.probe import probe
+from dreamflow.video.reader import open_clip
+from dreamflow.video.stills import Still
+
+WEIGHTS = Path(networks.__file__).parent / "weights" / "squeezenet1_1_imagenet.safetensors"
+DREAM = {"octaves": 1, "steps": 1, "jitter": 2, "size": 48}
+FAST = {"speed": "ultrafast", "threads": 1}
+STEPS = {"dream": DREAM, "follow": {"octaves": 1, "steps": 1}, "output": FAST}
+
+
+def make_request(source, target, **options):
+    preset = options.pop("preset", None) or make_preset("features.4", **STEPS)
+    return VideoRequest(Path(source), str(target), preset, device="cpu", threads=1, **options)
+
+
+def ffmpegs():
+    """Process ids of this process's ffmpegs."""
+    found = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "pid=,comm="], capture_output=True, text=True
+    )
+    lines = found.stdout.splitlines()
+    return {int(line.split()[0]) for line in lines if line.split()[1].startswith("ffmpeg")}
+
+
+def frames_of(path):
+    with open_clip(path) as clip:
+        return list(clip.frames())
+
+
+@pytest.fixture(scope="module")
+def short_clip(media):
+    """Six frames of 64x48 at 24000/1001 with sound."""
+    picture, tone = "testsrc2=s=64x48:r=24000/1001", "sine=d=0.25"
+    sources = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone]
+    codecs = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    return media.draw("short.mp4", *sources, "-frames:v", "6", *codecs)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "out" / "dream.mp4"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(target):
+    """Whatever happens: no draft beside the output, no ffmpeg."""
+    target.parent.mkdir()
+    yield
+    assert {path.name for path in target.parent.iterdir()} <= {target.name}
+    assert ffmpegs() == set()
+
+
+def test_a_clip_becomes_a_video_and_every_event_is_told_in_order(short_clip, target):
+    started, *frames, finished = render_video(make_request(short_clip, target))
+    assert isinstance(started, Started)
+    assert (started.info.width, started.info.height, started.info.frame_count) == (64, 48, 6)
+    assert started.codec == "h264"
+    assert all(isinstance(frame, RenderedFrame) for frame in frames)
+    assert [frame.index for frame in frames] == list(range(6))
+    assert isinstance(finished, Finished)
+    assert (finished.target, finished.frame_count) == (str(target), 6)
+    found = probe(target)
+    assert found.rate == Fraction(24000, 1001)
+    decoded = frames_of(target)
+    assert len(decoded) == 6
+    for array, frame in zip(decoded, frames, strict=True):
+        error = np.abs(array.astype(int) - to_array(frame.image).astype(int)).mean()
+        assert error < 8  # 4:2:0 and crf 17
+
+
+def test_the_output_is_not_there_before_the_last_frame(short_clip, target):
+    for event in render_video(make_request(short_clip, target)):
+        assert target.exists() == isinstance(event, Finished)
+
+
+def test_the_same_request_gives_the_same_pictures_and_another_seed_does_not(short_clip, target):
+    pictures = []
+    for seed in (1, 1, 2):
+        preset = make_preset("features.4", seed=seed, **STEPS)
+        request = make_request(short_clip, target, preset=preset, overwrite=True)
+        list(render_video(request))
+        pictures.append(np.stack(frames_of(target)))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+def test_the_network_is_built_once(short_clip, target, monkeypatch):
+    built = []
+    build = networks.build
+
+    def counted(*arguments, **options):
+        built.append(build(*arguments, **options))
+        return built[-1]
+
+    monkeypatch.setattr(networks, "build", counted)
+    list(render_video(make_request(short_clip, target)))
+    assert len(built) == 1
+
+
+def test_octaves_too_small_for_the_network_are_warned_of_once(short_clip, target, caplog):
+    tiny_octaves = {**DREAM, "octaves": 6, "octave_scale": 2.0}
+    preset = make_preset("features.4", **{**STEPS, "dream": tiny_octaves})
+    with caplog.at_level(logging.WARNING, "dreamflow"):
+        *_, finished = render_video(make_request(short_clip, target, preset=preset))
+    assert isinstance(finished, Finished)
+    assert sum("octaves" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_the_recipe_names_all_that_the_picture_hangs_on():
+    engine = job.prepare(make_preset("features.4", seed=7), Fraction(25), "cpu", 1)
+    facts = json.loads(job.recipe(engine))
+    assert "seed: 7" in facts["preset"]
+    assert "layer: features.4" in facts["preset"]
+    assert facts["threads"] == 1
+    assert facts["device"] == "cpu"
+    assert len(facts["weights_sha256"]) == 64
+    assert {"dreamflow", "torch", "ffmpeg"} <= set(facts)
+
+
+# ── stopped and failed ──
+
+
+@pytest.mark.parametrize("events", [1, 2, 4])
+def test_closing_it_early_leaves_nothing(short_clip, target, events):
+    generator = render_video(make_request(short_clip, target))
+    for _ in range(events):
+        next(generator)
+    generator.close()
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt()], ids=type)
+def test_an_exception_between_two_frames_comes_out_and_leaves_nothing(short_clip, target, error):
+    generator = render_video(make_request(short_clip, target))
+    for _ in range(3):
+        next(generator)
+    with pytest.raises(type(error)):
+        generator.throw(error)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["frames/", "dream.gif", "dream.mkv"])
+def test_other_kinds_of_output_leave_nothing_either(short_clip, target, name):
+    generator = render_video(make_request(short_clip, f"{target.parent}/{name}"))
+    for _ in range(3):
+        next(generator)
+    generator.close()
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_source_that_goes_away_before_the_sound_is_fetched_leaves_nothing(
+    short_clip, tmp_path, target
+):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(short_clip.read_bytes())
+    generator = render_video(make_request(clip, target))
+    for _ in range(7):
+        next(generator)
+    clip.unlink()
+    with pytest.raises(DreamflowError, match=r"clip\.mp4"):
+        next(generator)
+    assert not target.exists()
+
+
+def test_an_unreadable_frame_stops_a_strict_render(media, damaged, tmp_path, target):
+    clip = media.counter("counter.avi", frames=20, codec="mjpeg")
+    broken = damaged(clip, tmp_path / "broken.avi", at=0.6, length=600)
+    events = []
+    with pytest.raises(BadMediaError):
+        events.extend(render_video(make_request(broken, target, strict=True)))
+    assert not target.exists()
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory):
+    """Weights of the embedded network, scaled until nothing is a number any more."""
+    path = tmp_path_factory.mktemp("weights") / "overflowing.safetensors"
+    state = safetensors.torch.load_file(WEIGHTS)
+    safetensors.torch.save_file({key: value * 1e30 for key, value in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("old", [None, b"the old film"])
+def test_leaving_the_numbers_stops_the_job_with_the_old_file_untouched(
+    short_clip, overflowing, target, old
+):
+    if old:
+        target.write_bytes(old)
+    preset = make_preset("features.4", network=f"squeezenet1_1:{overflowing}", **STEPS)
+    request = make_request(short_clip, target, preset=preset, overwrite=old is not None)
+    with pytest.raises(BadMediaError, match=r"frame 0: .*features\.4.*dream\.step_size") as caught:
+        list(render_video(request))
+    assert caught.value.exit_code == 65
+    assert (target.read_bytes() if target.exists() else None) == old
+
+
+def test_an_existing_output_is_refused_before_anything_is_read(target):
+    target.write_bytes(b"the old film")
+    with pytest.raises(OutputError):
+        next(render_video(make_request("/nowhere/clip.mp4", target)))
+    assert target.read_bytes() == b"the old film"
+
+
+# ── one moment, one picture ──
+
+
+def test_a_moment_is_led_up_to_and_nothing_is_written(short_clip, target):
+    started, *frames = render_moment(make_request(short_clip, target), Moment.parse("4f"))
+    assert isinstance(started, Started)
+    assert started.info.frame_count == len(frames)
+    assert [frame.index for frame in frames] == list(range(5))
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_moment_looks_as_in_the_whole_render(short_clip, target):
+    request = make_request(short_clip, target)
+    *_, last = render_moment(request, Moment.parse("3f"))
+    whole = [event for event in render_video(request) if isinstance(event, RenderedFrame)]
+    assert torch.equal(last.image, whole[3].image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_still_is_dreamed_as_the_first_frame_of_a_clip_and_keeps_its_alpha(dtype):
+    engine = Engine.build(make_preset("features.4", **STEPS), Fraction(30))
+    bits = np.iinfo(dtype).bits
+    pixels = to_array(texture(48, 64), bits)
+    alpha = np.arange(48 * 64, dtype=dtype).reshape(48, 64)
+    dreamed = job.dream_still(Still(pixels, alpha), engine)
+    (first,) = render([pixels], engine)
+    assert dreamed.pixels.dtype == dtype
+    assert np.array_equal(dreamed.pixels, to_array(first.image, bits))
+    assert not np.array_equal(dreamed.pixels, pixels)
+    assert np.array_equal(dreamed.alpha, alpha)
+
+
+def test_a_small_still_is_warned_of_and_dreamed(caplog):
+    engine = Engine.build(make_preset("features.4", dream={"steps": 1}), Fraction(30))
+    (frame,) = panning_clip(1, 9, 11)
+    with caplog.at_level(logging.WARNING, "dreamflow"):
+        assert job.dream_still(Still(frame, None), engine).pixels.shape == frame.shape
+    assert sum("octaves" in record.getMessage() for record in caplog.records) == 1
