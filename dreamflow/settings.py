@@ -42,14 +42,20 @@ class Dream(Stage):
     octave_scale: float = setting(1.4, "Ratio of one octave's side to the next.", ge=1.05, le=4)
     steps: int = setting(10, "Ascent steps per octave.", ge=0, le=1000)
     step_size: float = setting(
-        1.5, "How far one step moves the average pixel.", unit="8-bit levels", ge=0, le=64
+        2.5, "How far one step moves the average pixel.", unit="8-bit levels", ge=0, le=64
     )
-    jitter: int = setting(32, "Largest random shift before each step.", unit="px", ge=0, le=512)
+    jitter: int = setting(16, "Largest random shift before each step.", unit="px", ge=0, le=512)
     smoothing: float = setting(
-        0.5, "Width of the gradient's blur; 0 for none.", unit="px", ge=0, le=32
+        1.0, "Width of the gradient's blur; 0 for none.", unit="px", ge=0, le=32
     )
     chroma: float = setting(
-        0.45, "Share of the gradient's colour that is kept; 1 is neon.", ge=0, le=2
+        0.42, "Share of the gradient's colour that is kept; 1 is neon.", ge=0, le=2
+    )
+    spread: float = setting(
+        0.6,
+        "How evenly the dream covers the picture: 0 grows what is strong, 1 lifts the faint to it.",
+        ge=0,
+        le=1,
     )
     limit: float = setting(
         4.0, "Cap on one gradient value, in mean absolute values; 0 for none.", ge=0, le=1000
@@ -61,7 +67,7 @@ class Follow(Stage):
 
     flow: Literal["dis", "farneback", "none"] = setting("dis", "Optical flow method.")
     decay: float = setting(
-        0.96,
+        0.985,
         "Share of the carried dream kept from frame to frame.",
         unit="per frame at 30 fps",
         ge=0,
@@ -72,7 +78,7 @@ class Follow(Stage):
     )
     steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
     effort: float = setting(
-        0.5, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
+        0.28, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
     )
     restart: float = setting(
         0.25,
