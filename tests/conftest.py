@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,9 @@ from dreamflow.video import ffmpeg
 
 COUNTER_SIZE = (32, 24)
 _FIRST_LUMA, _LUMA_STEP = 20, 4
+
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)

@@ -78,9 +78,11 @@ def test_a_negative_weight_lowers_the_score():
 
 def test_values_stay_within_0_and_1_and_reach_both_ends():
     wild = Dream(octaves=2, steps=4, step_size=64, limit=0, chroma=1)
-    result = dream(texture(48, 64), TinyExtractor(), TERMS, wild)
-    assert float(result.min()) == 0
-    assert float(result.max()) == 1
+    image, extractor = texture(48, 64), TinyExtractor()
+    step = ascend(ascend(image, extractor, TERMS, wild, (0, 0)), extractor, TERMS, wild, (0, 0))
+    for result in (step, dream(image, extractor, TERMS, wild)):
+        assert float(result.min()) == 0
+        assert float(result.max()) == 1
 
 
 def test_a_source_beyond_the_range_is_clamped_before_it_is_dreamed():

@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 from tiny import make_preset, panning_clip, texture
 
-from dreamflow import job, networks
+from dreamflow import job, networks, warp
 from dreamflow.errors import BadMediaError, DreamflowError, OutputError
-from dreamflow.frames import Moment, to_array
+from dreamflow.frames import Moment, to_array, to_image
 from dreamflow.job import Finished, Started, VideoRequest, render_moment, render_video
 from dreamflow.render import Engine, RenderedFrame, render
 from dreamflow.video.probe import probe
@@ -232,6 +232,18 @@ def test_a_moment_is_led_up_to_and_nothing_is_written(short_clip, target):
     assert started.info.frame_count == len(frames)
     assert [frame.index for frame in frames] == list(range(5))
     assert list(target.parent.iterdir()) == []
+
+
+def test_a_late_moment_starts_half_a_second_before(clip_path, target):
+    started, *frames = render_moment(make_request(clip_path, target), Moment.parse("20f"))
+    assert isinstance(started, Started)
+    assert [frame.index for frame in frames] == list(range(9, 21))
+    assert started.info.frame_count == 12
+    torch.testing.assert_close(frames[-1].carry.source, resized_source(clip_path, 20))
+
+
+def resized_source(path, index):
+    return warp.resize(to_image(frames_of(path)[index]), (36, 48)).clamp(0, 1)
 
 
 def test_a_moment_looks_as_in_the_whole_render(short_clip, target):

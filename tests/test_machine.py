@@ -53,7 +53,7 @@ def test_freed_memory_is_kept_for_the_next_tensor():
     program = """
 import resource, torch
 from dreamflow import machine
-machine.keep_freed_memory()
+machine.tune(1)
 def faults():
     torch.ones(1 << 24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
