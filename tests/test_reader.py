@@ -252,6 +252,51 @@ def test_flat_colours_come_back(patches, standard, tags, bits, full):
     assert np.abs(patch_levels(frame) - PATCHES).max() <= (2 if bits == 8 else 1)
 
 
+CHROMA_OFFSETS = {"left": (0, 0.5), "center": (0.5, 0.5), "topleft": (0, 0)}
+"""How far right of and below every other luma sample its chroma lies."""
+
+
+def blue_edge(offset: float, edge: float) -> Array:
+    """Chroma samples, two luma samples apart from `offset` on, across a soft edge at `edge`."""
+    places = 2 * np.arange(32) + offset
+    return np.rint(128 + 40 * np.clip((places - edge) / 6, -1, 1))
+
+
+def edge_place(levels: Array) -> float:
+    """Where a row of pixels changes, on average."""
+    steps = np.diff(levels.astype(np.float64))
+    return float(np.average(np.arange(len(steps)) + 0.5, weights=steps))
+
+
+@pytest.mark.parametrize("axis", ["across", "down"])
+@pytest.mark.parametrize(
+    ("location", "codec", "tagged"),
+    [
+        ("left", ["libx264", "-qp", "0"], True),
+        ("center", ["libx264", "-qp", "0"], True),
+        ("topleft", ["libx264", "-qp", "0"], True),
+        ("center", ["ffv1"], True),
+        ("left", ["libvpx-vp9", "-lossless", "1", "-cpu-used", "8"], False),
+    ],
+)
+def test_chroma_lands_where_the_file_says_and_at_the_left_untold(
+    tmp_path, location, codec, tagged, axis
+):
+    offset = CHROMA_OFFSETS[location][axis == "down"]
+    blue = np.broadcast_to(blue_edge(offset, 31.2), (32, 32))
+    planes = [np.full((64, 64), 120), blue if axis == "across" else blue.T, np.full((32, 32), 128)]
+    data = b"".join(plane.astype(np.uint8).tobytes() for plane in planes)
+    (tmp_path / "raw").write_bytes(data)
+    source = ["-f", "rawvideo", "-s", "64x64", "-i", f"file:{tmp_path / 'raw'}"]
+    tag = f"setparams=chroma_location={location if tagged else 'unspecified'}"
+    path = tmp_path / "edge.mkv"
+    ffmpeg.run([*source, "-vf", tag, "-c:v", *codec, ffmpeg.output_name(path)])
+    assert probe(path).chroma_location == (location if tagged else "unknown")
+    frame = read(path)[0]
+    row = frame[32, :, 2] if axis == "across" else frame[:, 32, 2]
+    assert edge_place(row) == pytest.approx(31.2, abs=0.1)
+
+
 def test_untagged_high_definition_is_bt709(media):
     red = "color=c=red:s=1280x16,format=gbrp,scale=out_color_matrix=bt709,format=yuv444p"
     untagged = ["-vf", "setparams=colorspace=unknown", "-frames:v", "1", "-c:v", "libx264"]

@@ -13,6 +13,7 @@ from dreamflow.video.stills import (
     read_still,
     read_still_with_alpha,
     still_metadata,
+    still_size,
     write_still,
 )
 
@@ -93,6 +94,7 @@ def test_exif_orientation_is_applied(tmp_path, name, orientation):
     Image.fromarray(array).save(tmp_path / name, exif=exif)
     read = read_still(tmp_path / name)
     assert read.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
+    assert still_size(tmp_path / name) == (read.shape[1], read.shape[0])
     assert read[:8, :8].mean() > 240
     assert read.mean() < 255 / 7
 
@@ -181,6 +183,7 @@ def test_odd_and_tiny_sizes_come_back(tmp_path, size):
 def test_size_limit_is_checked_from_the_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_with_header(16_384, 16_384, data=bytes(1000)))
+    assert still_size(path) == (16_384, 16_384)
     with pytest.raises(BadMediaError, match=r"16384x16384.*64 megapixels.*--max-pixels"):
         read_still(path)
     Image.new("RGB", (10, 10)).save(path)

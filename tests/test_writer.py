@@ -235,10 +235,28 @@ def test_flat_patches_come_back_within_two_levels(tmp_path, codec):
     colours = np.array([*corners, *random.integers(0, 256, (24, 3))], np.uint8)
     array = colours.reshape(4, 8, 3).repeat(32, axis=0).repeat(32, axis=1)
     arrays = [array.astype(np.uint16) * 257 if codec == "prores" else array] * 2
-    encode(tmp_path / "draft", codec, arrays)
+    encode(tmp_path / "draft", codec, arrays, settings=Output())  # x265's fastest is 0.4 worse
     patches = decode(tmp_path / "draft", 256, 128).reshape(2, 4, 32, 8, 32, 3)
     found = patches[:, :, 8:24, :, 8:24].mean(axis=(2, 4))
     assert abs(found - colours.reshape(4, 8, 3)).max() <= 2
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "prores"])
+def test_chroma_lies_at_the_left_where_players_take_it_to_be(tmp_path, codec):
+    array = np.full((48, 64, 3), (200, 40, 40), np.uint8)
+    array[:, 27:] = (40, 90, 200)
+    source = array.astype(np.uint16) * 257 if codec == "prores" else array
+    encode(tmp_path / "draft", codec, [source], settings=Output(crf=4))
+    places = {}
+    for location in ("left", "center"):
+        filters = f"scale=in_chroma_loc={location}:flags={EXACT}"
+        words = ["-vf", filters, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        data = ffmpeg.run([Input(tmp_path / "draft"), *words]).stdout
+        red, _, blue = np.frombuffer(data, np.uint8).reshape(48, 64, 3)[24].astype(float).T
+        steps = np.diff(blue - red)
+        places[location] = np.average(np.arange(63) + 0.5, weights=steps)
+    assert places["left"] == pytest.approx(26.5, abs=0.1)
+    assert places["center"] == pytest.approx(27, abs=0.1)
 
 
 @pytest.mark.parametrize("tag", ["bt709", "smpte170m", "untagged"])

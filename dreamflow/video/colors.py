@@ -46,7 +46,7 @@ def to_rgb(path: Path, facts: Probe, size: tuple[int, int], bits: int) -> list[s
         raise BadMediaError(f"{path}: colour matrix {matrix!r} is not supported (only {allowed})")
     scale = (
         f"scale={size[0]}:{size[1]}:{SCALER}:in_color_matrix={SWSCALE_MATRICES[matrix]}"
-        f":in_range={in_range}:out_range=pc"
+        f":in_range={in_range}:out_range=pc:in_chroma_loc={chroma_location_of(facts)}"
     )
     planar = "gbrap" if bits == 8 else "gbrap16le"
     alpha = [f"format={planar}", "premultiply=inplace=1"] if facts.alpha else []
@@ -65,6 +65,14 @@ def range_of(facts: Probe) -> str:
     if facts.color.range in ("tv", "pc"):
         return facts.color.range
     return "pc" if facts.pixel_format.startswith("yuvj") else "tv"
+
+
+def chroma_location_of(facts: Probe) -> str:
+    """Where the file has its chroma; untagged at the left, as players take it and swscale does not.
+
+    Without subsampling chroma lies on the luma, and the name means nothing.
+    """
+    return "left" if facts.chroma_location == "unknown" else facts.chroma_location
 
 
 def _to_screen(path: Path, facts: Probe) -> list[str]:

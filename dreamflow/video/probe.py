@@ -40,6 +40,8 @@ REORDER_FRAMES = 16
 """How far codecs may store a frame ahead of its turn."""
 
 INFO = ("-loglevel", "repeat+level+info")
+_VERBOSE = ("-loglevel", "repeat+level+verbose")
+"""Only so does ffmpeg say where the chroma samples lie."""
 LISTING_LINES = 4000
 
 
@@ -95,6 +97,8 @@ class Probe:
     """Of the deepest component, as coded."""
     alpha: bool
     color: Color
+    chroma_location: str
+    """ffmpeg's name of where subsampled chroma lies among the luma, `unknown` if nothing tells."""
     interlaced: bool
     sounds: tuple[Sound, ...]
     tags: dict[str, str] = field(hash=False)
@@ -152,6 +156,7 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
         bits=bits,
         alpha=components in (2, 4) or packets.alpha_mode,
         color=shown.color,
+        chroma_location=packets.chroma_location,
         interlaced=shown.interlaced,
         sounds=packets.sounds(),
         tags=tags(path),
@@ -240,6 +245,11 @@ class _Packets:
         self.video: list[tuple[int, int, int]] = []  # ticks, duration, flags
         self.sound_starts: dict[int, int] = {}
 
+    def read_message(self, line: str) -> None:
+        """One line of the log, of which a verbose one shall not crowd out the rest."""
+        if "[verbose]" not in line:
+            self.log.append(line)
+
     def read_line(self, line: str) -> None:
         """One line of framecrc: `#name stream: value`, or stream, dts, pts, duration, size, crc."""
         if line.startswith("#"):
@@ -301,6 +311,13 @@ class _Packets:
     def alpha_mode(self) -> bool:
         return any(re.match(r"\[info\]       alpha_mode +: 1$", line) for line in self.log)
 
+    @property
+    def chroma_location(self) -> str:
+        index = self._find(r"\[info\]   Stream #0:(\d+) -> #0:0 \(copy\)", "0")
+        names = "left|center|topleft|top|bottomleft|bottom"
+        stream = rf"\[info\]   Stream #0:{index}\b.*: Video: .*[(,] ?({names})\), \d+x\d+"
+        return self._find(stream, "unknown")
+
     def sounds(self) -> tuple[Sound, ...]:
         pattern = r"\[info\]   Stream #0:(\d+) -> #0:(\d+) \(copy\)"
         pairs = [found.groups() for line in self.log if (found := re.match(pattern, line))]
@@ -321,10 +338,10 @@ class _Packets:
 def _list_packets(path: Path, max_pixels: int) -> _Packets:
     packets = _Packets()
     streams = ["-map", "0:V:0", "-map", "0:a?", "-c", "copy"]
-    arguments = [*INFO, "-copyts", *decode_limit(max_pixels), Input(path), *streams]
+    arguments = [*_VERBOSE, "-copyts", *decode_limit(max_pixels), Input(path), *streams]
     arguments += ["-f", "framecrc", "-"]
     try:
-        with Process(arguments, on_line=packets.log.append) as process:
+        with Process(arguments, on_line=packets.read_message) as process:
             while line := process.read_line():
                 packets.read_line(line.decode("ascii", "replace"))
             process.finish()

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dreamflow.errors import BadMediaError, InputMissingError
-from dreamflow.video.ffmpeg import open_regular
 
 logger = logging.getLogger("dreamflow")
 
@@ -22,8 +21,6 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", 
 """What a still in a sequence may be called; a GIF is a clip of its own."""
 
 _NUMBER_FIELD = re.compile(r"%(?:0(\d{1,2}))?d")
-_SIDEWAYS = frozenset({5, 6, 7, 8})
-"""The EXIF orientations that swap width and height."""
 
 
 def is_stills(path: Path) -> bool:
@@ -45,15 +42,13 @@ def check_sizes(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
 
     A later still whose header cannot be read is let pass, as a frame to be replaced.
     """
-    width, height = _upright_size(paths[0])
-    if width * height > max_pixels:
-        raise BadMediaError(
-            f"{paths[0]}: pictures of {width}x{height} are over the limit of "
-            f"{max_pixels / 1e6:g} megapixels (raise it with --max-pixels)"
-        )
+    from dreamflow.video.stills import check_size, still_size
+
+    width, height = still_size(paths[0])
+    check_size(paths[0], width, height, max_pixels)
     for path in paths[1:]:
         try:
-            found = _upright_size(path)
+            found = still_size(path)
         except BadMediaError:
             continue
         if found != (width, height):
@@ -136,20 +131,3 @@ def _warn_of_gaps(pattern: Path, numbers: Sequence[int]) -> None:
             "%s: %d numbers between %d and %d have no file; the sequence closes up over them",
             *(pattern, missing, numbers[0], numbers[-1]),
         )
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    from dreamflow.video.stills import READABLE
-
-    with os.fdopen(open_regular(path), "rb") as file:
-        try:
-            with Image.open(file, formats=READABLE) as picture:
-                width, height = picture.size
-                # Asked for EXIF that is not in its header, Pillow decodes the whole of a PNG.
-                told = picture.format != "PNG" or "exif" in picture.info
-                sideways = told and picture.getexif().get(0x0112) in _SIDEWAYS
-        except Exception as error:  # Pillow raises whatever its parsing trips over
-            raise BadMediaError(f"not a picture: {path}") from error
-    return (height, width) if sideways else (width, height)

@@ -60,6 +60,8 @@ _UPRIGHT: dict[int, Callable[[Array], Array]] = {
     8: np.rot90,
 }
 """What turns a picture with this EXIF orientation upright; 1 is upright already."""
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""Those that swap width and height."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,37 @@ def read_still_with_alpha(path: Path, *, max_pixels: int = MAX_PIXELS) -> Still:
     """
     with os.fdopen(open_regular(Path(path)), "rb") as file:
         picture = _open_picture(file, path)
-        _check_size(picture, path, max_pixels)
+        check_size(path, *picture.size, max_pixels)
         if getattr(picture, "is_animated", False):
             logger.warning("%s: an animation; its first frame is taken", path)
         try:
             return _decode_16_bit(picture, file) if _is_16_bit(picture) else _decode(picture)
         except Exception as error:  # Pillow's decoders raise whatever their parsing trips over
             raise BadMediaError(f"damaged picture: {path}: {error}") from error
+
+
+def still_size(path: Path) -> tuple[int, int]:
+    """The upright (width, height) of a picture, from its header alone; errors as `read_still`."""
+    with os.fdopen(open_regular(Path(path)), "rb") as file:
+        picture = _open_picture(file, path)
+        try:
+            # Asked for EXIF that is not in its header, Pillow decodes the whole of a PNG.
+            told = picture.format != "PNG" or "exif" in picture.info
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1) if told else 1
+        except Exception as error:
+            raise BadMediaError(f"damaged picture: {path}: {error}") from error
+    width, height = picture.size
+    turned = orientation in _SIDEWAYS and picture.format != "TIFF"  # whose size is upright already
+    return (height, width) if turned else (width, height)
+
+
+def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Raise BadMediaError if a picture has more than `max_pixels`."""
+    if width * height > max_pixels:
+        raise BadMediaError(
+            f"too large: {path} has {width}x{height} pixels, the limit is "
+            f"{max_pixels / 1e6:g} megapixels (raise it with --max-pixels)"
+        )
 
 
 def still_metadata(path: Path) -> str | None:
@@ -121,15 +147,6 @@ def _open_picture(file: BinaryIO, path: Path) -> ImageFile.ImageFile:
         raise BadMediaError(
             f"not a picture: {path} (dreamflow reads {', '.join(READABLE)})"
         ) from error
-
-
-def _check_size(picture: Image.Image, path: Path, max_pixels: int) -> None:
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise BadMediaError(
-            f"too large: {path} has {width}x{height} pixels, the limit is "
-            f"{max_pixels / 1e6:g} megapixels (raise it with --max-pixels)"
-        )
 
 
 def _is_16_bit(picture: ImageFile.ImageFile) -> bool:

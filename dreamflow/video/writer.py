@@ -54,9 +54,13 @@ _EXACT = "flags=accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 
 
 def _limited(pixel_format: str) -> str:
-    """Filters from RGB to BT.709 in TV range, with all four colour tags on every frame."""
+    """Filters from RGB to BT.709 in TV range, with all four colour tags on every frame.
+
+    Chroma lies at the left, where players take it to be; swscale would centre it.
+    """
     return (
-        f"scale=out_color_matrix=bt709:out_range=tv:{_EXACT},format={pixel_format},"
+        f"scale=out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:{_EXACT},"
+        f"format={pixel_format},"
         f"setparams=colorspace=bt709:{_BT709}:range=tv"
     )
 
