@@ -17,7 +17,7 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "progress", "doctor", "interrupts"},
-    "running": {"job", "render"},
+    "running": {"job", "render", "sheets"},
     "description": {"preset", "strict_yaml"},
     "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
               "video.stills", "video.writer"},
