@@ -212,16 +212,7 @@ _look = _together(
     click.option("--seed", type=int, metavar="N", help="Another take.  [default: the preset's]"),
 )
 
-_rendering = _together(
-    _output,
-    _look,
-    click.option(
-        "--size",
-        type=_size,
-        metavar="SIZE",
-        help="Size of the result: 640 for the long side, 640x360 to fit inside."
-        "  [default: that of IN]",
-    ),
+_computing = _together(
     click.option(
         "--device",
         type=click.Choice(("auto", "cpu", "cuda", "mps")),
@@ -240,6 +231,19 @@ _rendering = _together(
         metavar="N",
         help="Refuse pictures of more pixels than this.  [default: 64000000]",
     ),
+)
+
+_rendering = _together(
+    _output,
+    _look,
+    click.option(
+        "--size",
+        type=_size,
+        metavar="SIZE",
+        help="Size of the result: 640 for the long side, 640x360 to fit inside."
+        "  [default: that of IN]",
+    ),
+    _computing,
     click.option(
         "--progress",
         type=click.Choice(tuple(VIEWS)),
@@ -487,6 +491,33 @@ def _at(origin: str, check: Callable[..., Any], *arguments: Any) -> None:
         check(*arguments)
     except PresetError as error:
         raise PresetError(f"{origin}: {error}") from error
+
+
+@presets.command("sheet")
+@click.option(
+    *("--image", "source"), required=True, type=PATH, metavar="IN", help="The picture to dream."
+)
+@_output
+@click.option(
+    *("--only", "names"), multiple=True, metavar="NAME|FILE", help="This preset; repeatable."
+)
+@_computing
+@_voice
+@click.pass_obj
+def sheet_of_presets(
+    interrupts: Interrupts, source: Path, target: str, names: Sequence[str], **options: Any
+) -> None:
+    """Dream the picture IN with every preset and put all on one labelled picture."""
+    given = {key: value for key, value in options.items() if value is not None}
+    given.setdefault("threads", _processors())
+    from dreamflow import sheets
+
+    events = sheets.preset_sheet(source, Path(target), names or None, **given)
+    with closing(events), interrupts.patiently():
+        for event in events:
+            if sys.stderr.isatty():
+                print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
+            interrupts.check(f"stopped after {event.done} presets, {target} is not written")
 
 
 @presets.command()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import texture
 
 from dreamflow import sheets
+from dreamflow.cli import run
 from dreamflow.errors import OutputError, PresetError
 from dreamflow.frames import to_array
 from dreamflow.sheets import Cell, SheetProgress, compose_sheet, layout, preset_sheet, wrap
@@ -203,3 +204,15 @@ def test_cells_are_all_of_one_size_even_larger_than_the_dream(tmp_path):
     x, y = layout([Cell("", "Look.", picture(300, 400))] * 2, 4).corner(1)
     dreamed = read_still(output)[y : y + 300, x : x + 400]
     assert abs(dreamed.astype(int) - read_still(large))[200:, 300:].mean() < 40
+
+
+def test_the_command_writes_the_sheet_of_the_presets_named(still, tmp_path, capsys):
+    names = make_presets(tmp_path, soft="objectives: [{layer: features.3}]")
+    output = tmp_path / "sheet.png"
+    words = ["presets", "sheet", "--image", str(still), "-o", str(output), "--only", *names]
+    words += ["--device", "cpu", "--threads", "1"]
+    assert run(words) == 0
+    cells = [Cell("", "", picture(60, 80))] * 2
+    assert read_still(output).shape[1] == layout(cells, 4).size[0]
+    assert run(words) == 73
+    assert "give -y" in capsys.readouterr().err
