@@ -59,6 +59,16 @@ def wait_for_frames(process: subprocess.Popen[str], count: int) -> None:
         count -= '"event": "frame"' in line
 
 
+def wait_for_encoder(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the encoder, which runs from just before the first frame is dreamed."""
+    deadline = time.monotonic() + 120
+    words = ["pgrep", "-P", str(process.pid), "-f", "rawvideo -pixel_format"]
+    while not (found := subprocess.run(words, capture_output=True).stdout.split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [int(pid) for pid in found]
+
+
 def test_a_bad_clip_is_refused_and_the_old_file_survives(dreamflow, folder):
     (folder / "text.mp4").write_text("<html>")
     ran = dreamflow("video", "text.mp4", "-o", "old.mp4", "-y", cwd=folder)
@@ -112,7 +122,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_frame(dreamflow, folder, long_cli
     endless = ("-s", "dream.steps=1000", "-s", "dream.size=full", "--size", "1280")
     words = ("video", long_clip, "-o", "old.mp4", "-y", *endless, "--progress", "json")
     process = dreamflow.start(*words, cwd=folder)
-    assert '"event": "started"' in process.stdout.readline()
+    wait_for_encoder(process)
     process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=3)  # the frame takes far longer
@@ -128,11 +138,8 @@ def test_a_killed_encoder_is_74_and_leaves_the_old_file(dreamflow, folder, long_
     words = ("video", long_clip, "-o", "old.mp4", "-y", *dreamflow.quick, "--progress", "json")
     process = dreamflow.start(*words, cwd=folder)
     wait_for_frames(process, 1)
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "rawvideo -pixel_format"], capture_output=True
-    )
-    for line in found.stdout.split():
-        os.kill(int(line), signal.SIGKILL)
+    for encoder in wait_for_encoder(process):
+        os.kill(encoder, signal.SIGKILL)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 74
     assert "encoder" in error_line(err)
