@@ -23,6 +23,7 @@ from dreamflow.objectives import LayerEnergy
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
+    from dreamflow.settings import Dream
 
 logger = logging.getLogger("dreamflow")
 
@@ -130,16 +131,21 @@ def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
 def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int) -> Tensor:
     """The few steps of a frame that starts from a carried dream."""
     preset = engine.preset
+    settings = gentler(preset)
+    dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
+    per_frame = 1 - (1 - preset.color.rate) ** (preset.reference_fps / float(engine.rate))
+    return settle_color(engine, dreamed, source, per_frame)
+
+
+def gentler(preset: Preset) -> Dream:
+    """The ascent of a frame that starts from a carried dream: fewer octaves and steps, smaller."""
     follow = preset.follow
-    gentler = {
+    changes = {
         "octaves": follow.octaves,
         "steps": follow.steps,
         "step_size": preset.dream.step_size * follow.effort,
     }
-    settings = preset.dream.model_copy(update=gentler)
-    dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
-    per_frame = 1 - (1 - preset.color.rate) ** (preset.reference_fps / float(engine.rate))
-    return settle_color(engine, dreamed, source, per_frame)
+    return preset.dream.model_copy(update=changes)
 
 
 def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: float) -> Tensor:

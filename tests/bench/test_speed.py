@@ -1,0 +1,125 @@
+"""What a render costs against what it could: `pytest tests/bench --benchmark-only -m ''`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamflow import dream, networks, objectives, preset, render
+from dreamflow.frames import Moment, to_image
+from dreamflow.job import VideoRequest, prepare, render_video
+from dreamflow.video.reader import open_clip
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / "samples" / "clip.mp4"
+FRAMES = 12
+THREADS = 2
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return prepare(preset.load("base"), Fraction(25), "cpu", THREADS)
+
+
+@pytest.fixture(scope="module")
+def sources():
+    with open_clip(CLIP) as clip:
+        return [frame.copy() for _, frame in zip(range(FRAMES), clip.frames(), strict=False)]
+
+
+def bare_passes(engine, size, settings) -> None:
+    """The forward and backward passes of one frame and nothing else."""
+    for _, (height, width) in dream.octave_sizes(size, settings, engine.extractor.minimum_side):
+        image = torch.rand(1, 3, height, width).contiguous(memory_format=torch.channels_last)
+        for _ in range(settings.steps):
+            leaf = image.detach().requires_grad_(True)
+            torch.autograd.grad(objectives.total(engine.terms, engine.extractor(leaf)), leaf)
+
+
+def test_a_whole_render_against_its_bare_passes(compare, engine, sources, tmp_path):
+    size = sources[0].shape[:2]
+
+    def whole() -> None:
+        request = VideoRequest(
+            CLIP, str(tmp_path / "out.mp4"), engine.preset, overwrite=True, threads=THREADS,
+            end=Moment(Fraction(FRAMES), in_frames=True),
+        )  # fmt: skip
+        for _ in render_video(request):
+            pass
+
+    def bare() -> None:
+        bare_passes(engine, size, engine.preset.dream)
+        for _ in range(FRAMES - 1):
+            bare_passes(engine, size, render.gentler(engine.preset))
+
+    assert compare("whole render / bare passes (at most 1.3)", whole, bare, rounds=5) > 1
+
+
+def test_a_carried_frame_against_one_from_scratch(compare, engine, sources):
+    first = next(render.render(sources[:1], engine))
+
+    def carried() -> None:
+        next(render.render(sources[1:2], engine, first_index=1, carry=first.carry))
+
+    def scratch() -> None:
+        next(render.render(sources[1:2], engine, first_index=1))
+
+    assert compare("carried frame / from scratch (at most 0.25)", carried, scratch) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "wanted"),
+    [("squeezenet1_1", "features.11", 2.0), ("googlenet", "inception4c", 1.5)],
+)
+def test_a_frame_from_scratch_against_the_naive_loop(compare, tmp_path, name, layer, wanted):
+    settings = preset.load("base").dream
+    image = to_image(torch.randint(0, 256, (270, 480, 3), dtype=torch.uint8).numpy())
+    extractor = build_with_random_weights(name, layer, tmp_path)
+    terms = [objectives.LayerEnergy(layer)]
+
+    def ours() -> None:
+        dream.dream(image, extractor, terms, settings)
+
+    arguments = [name, layer, 270, 480, settings.octaves, settings.steps, THREADS]
+    with naive_loop([str(argument) for argument in arguments]) as naive:
+        ratio = compare(f"{name}: ours / naive loop (at most {1 / wanted:.2f})", ours, naive)
+    assert ratio < 1
+
+
+def build_with_random_weights(name: str, layer: str, folder: Path) -> networks.Extractor:
+    if name == "squeezenet1_1":
+        return networks.build(name, [layer])
+    import torchvision
+    from safetensors.torch import save_file
+
+    module = getattr(torchvision.models, name)(aux_logits=True, init_weights=False)
+    weights = folder / f"{name}.safetensors"
+    save_file(module.state_dict(), weights)
+    return networks.build(f"{name}:{weights}", [layer])
+
+
+@contextmanager
+def naive_loop(arguments: list[str]) -> Iterator:
+    """A process that dreams one frame a call; the call returns its seconds."""
+    command = [sys.executable, str(Path(__file__).with_name("naive.py")), *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+
+        def frame() -> float:
+            child.stdin.write("\n")
+            child.stdin.flush()
+            return float(child.stdout.readline())
+
+        frame()
+        yield frame
+        child.stdin.close()
