@@ -288,6 +288,6 @@ def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _
         engine = engines.make(preset.model_copy(update={"dream": dream}))
     except UnavailableError as error:
         logger.warning("preset %s is left empty: %s", name, error)
-        return Cell(name, f"Not on this machine: {error}")
+        return Cell(name, f"Not available: {error}")
     dreamed = dream_still(Still(source), engine)
     return Cell(name, preset.description, _at_most(dreamed.pixels, size))
