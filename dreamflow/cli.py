@@ -1,13 +1,10 @@
 """The command line: reads options, calls the library, prints, and picks the exit code.
 
-Nothing heavy is imported before a command that needs it runs, so that `--help` is quick. The long
-options are spelled like the fields of `job.VideoRequest` they fill; those not given stay away, so
-defaults have one home.
+Nothing heavy is imported before a command that needs it runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -23,18 +20,25 @@ import click
 import dreamflow
 from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageError
 from dreamflow.interrupts import Interrupted, Interrupts
-from dreamflow.progress import VIEWS, printable, view, write_out
+from dreamflow.options import (
+    PATH,
+    clip_options,
+    computing_options,
+    output_option,
+    processors,
+    rendering_options,
+    set_option,
+    source_argument,
+    voice,
+)
+from dreamflow.progress import printable, view, write_out
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
-    from dreamflow.frames import Box, Moment
+    from dreamflow.frames import Moment
     from dreamflow.job import VideoRequest
     from dreamflow.preset import Preset
 
 logger = logging.getLogger("dreamflow")
-
-DEFAULT_PRESET = "base"
 
 # ── the edge: streams, warnings, errors, exit codes ──────────────────────────────────────────────
 
@@ -129,162 +133,6 @@ def _log_to_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
-# ── options ──────────────────────────────────────────────────────────────────────────────────────
-
-Decorator = Callable[[Any], Any]
-PATH = click.Path(path_type=Path)
-
-
-def _together(*decorators: Decorator) -> Decorator:
-    """Several decorators as one, in the order in which `--help` shows them."""
-    return lambda function: functools.reduce(
-        lambda decorated, decorator: decorator(decorated), reversed(decorators), function
-    )
-
-
-def _moment(text: str) -> Moment:
-    from dreamflow.frames import Moment
-
-    return Moment.parse(text)
-
-
-def _size(text: str) -> Box:
-    from dreamflow.frames import Box
-
-    return Box.parse(text)
-
-
-def _rate(text: str) -> Fraction:
-    from dreamflow.frames import parse_rate
-
-    return parse_rate(text)
-
-
-def _processors() -> int:
-    """CPUs this process may use, which a container or `taskset` can make fewer than there are."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _log_from(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def apply(_context: click.Context, _option: click.Parameter, given: bool) -> None:
-        if given:
-            logger.setLevel(level)
-
-    return apply
-
-
-def _voice_option(*names: str, level: int, help: str) -> Decorator:
-    return click.option(
-        *names, is_flag=True, expose_value=False, callback=_log_from(level), help=help
-    )
-
-
-_voice = _together(
-    _voice_option("-q", "--quiet", level=logging.ERROR, help="No warnings."),
-    _voice_option("-v", "--verbose", level=logging.INFO, help="Say what is done to the media."),
-    _voice_option("--debug", level=logging.DEBUG, help="Show the traceback of an error."),
-)
-
-_source = click.argument("source", metavar="IN", type=PATH)
-
-# The output stays a text: a trailing slash is lost in a Path.
-_output = click.option(
-    *("-o", "--output", "target"), required=True, metavar="OUT", help="Where to write the result."
-)
-
-_set = click.option(
-    *("-s", "--set", "overrides"),
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting of the preset, as in dream.octaves=3; repeatable.",
-)
-
-_look = _together(
-    click.option(
-        *("-p", "--preset", "name"),
-        default=DEFAULT_PRESET,
-        show_default=True,
-        metavar="NAME|FILE",
-        help="The look: a name of `dreamflow presets list`, or a YAML file.",
-    ),
-    _set,
-    click.option("--seed", type=int, metavar="N", help="Another take.  [default: the preset's]"),
-)
-
-_computing = _together(
-    click.option(
-        "--device",
-        type=click.Choice(("auto", "cpu", "cuda", "mps")),
-        help="Where to compute.  [default: auto, the fastest there is]",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(1, 1024),
-        metavar="N",
-        help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
-    ),
-    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
-    click.option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Refuse pictures of more pixels than this.  [default: 64000000]",
-    ),
-)
-
-_rendering = _together(
-    _output,
-    _look,
-    click.option(
-        "--size",
-        type=_size,
-        metavar="SIZE",
-        help="Size of the result: 640 for the long side, 640x360 to fit inside."
-        "  [default: that of IN]",
-    ),
-    _computing,
-    click.option(
-        "--progress",
-        type=click.Choice(tuple(VIEWS)),
-        default="auto",
-        show_default=True,
-        help="How to show progress; auto: a bar if stderr is a terminal.",
-    ),
-    _voice,
-)
-
-_clip = _together(
-    click.option(
-        "--start",
-        type=_moment,
-        metavar="TIME",
-        help="Begin there: 12.5 (seconds), 1:02.5 or 48f (frames).  [default: the beginning]",
-    ),
-    click.option(
-        "--end", type=_moment, metavar="TIME", help="Stop before that.  [default: the end]"
-    ),
-    click.option(
-        "--fps",
-        "rate",
-        type=_rate,
-        metavar="RATE",
-        help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
-    ),
-    click.option(
-        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
-    ),
-    click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
-    click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
-    click.option(
-        "--stall-seconds",
-        type=click.FloatRange(min=1),
-        metavar="S",
-        help="Give up on an encoder that takes nothing for so long.  [default: 60]",
-    ),
-)
-
-
 # ── rendering ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -295,9 +143,9 @@ def cli() -> None:
 
 
 @cli.command()
-@_source
-@_clip
-@_rendering
+@source_argument
+@clip_options
+@rendering_options
 @click.pass_obj
 def video(
     interrupts: Interrupts, source: Path, at: Moment | None, progress: str, **options: Any
@@ -317,8 +165,8 @@ def video(
 
 
 @cli.command()
-@_source
-@_rendering
+@source_argument
+@rendering_options
 @click.pass_obj
 def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
     """Render the picture IN as a dream; OUT is a .png, .jpg or .webp."""
@@ -336,7 +184,7 @@ def _request(
     from dreamflow.job import VideoRequest
 
     given = {key: value for key, value in rest.items() if value is not None}
-    given.setdefault("threads", _processors())
+    given.setdefault("threads", processors())
     return VideoRequest(source, target, preset, **given)
 
 
@@ -370,7 +218,7 @@ def _follow(
 
 
 @cli.command()
-@_voice
+@voice
 def doctor() -> None:
     """Check what dreamflow stands on: ffmpeg, devices, weights, disk."""
     from dreamflow import doctor
@@ -382,7 +230,7 @@ def doctor() -> None:
 
 @cli.command()
 @click.argument("network", required=False)
-@_voice
+@voice
 def layers(network: str | None) -> None:
     """List the networks there are, or the layers of NETWORK that can be dreamed."""
     from dreamflow import networks
@@ -399,7 +247,7 @@ def layers(network: str | None) -> None:
 @cli.command()
 @click.argument("output", metavar="OUT", type=PATH)
 @click.option("--preset", "preset_only", is_flag=True, help="Only the preset, as YAML.")
-@_voice
+@voice
 def show(output: Path, preset_only: bool) -> None:
     """Print how OUT was made: versions, settings, seed. The text is a preset that makes it again.
 
@@ -435,7 +283,7 @@ def presets() -> None:
 
 
 @presets.command("list")
-@_voice
+@voice
 def list_presets() -> None:
     """List the presets that come with dreamflow."""
     from dreamflow import preset
@@ -446,8 +294,8 @@ def list_presets() -> None:
 
 @presets.command("show")
 @click.argument("name", metavar="NAME|FILE")
-@_set
-@_voice
+@set_option
+@voice
 def show_preset(name: str, overrides: Sequence[str]) -> None:
     """Print a preset with every value spelled out, and where each comes from."""
     from dreamflow import preset
@@ -458,7 +306,7 @@ def show_preset(name: str, overrides: Sequence[str]) -> None:
 
 @presets.command("check")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_voice
+@voice
 def check_presets(files: Sequence[str]) -> None:
     """Check presets: everything wrong in any of them is listed."""
     problems: list[str] = []
@@ -497,19 +345,19 @@ def _at(origin: str, check: Callable[..., Any], *arguments: Any) -> None:
 @click.option(
     *("--image", "source"), required=True, type=PATH, metavar="IN", help="The picture to dream."
 )
-@_output
+@output_option
 @click.option(
     *("--only", "names"), multiple=True, metavar="NAME|FILE", help="This preset; repeatable."
 )
-@_computing
-@_voice
+@computing_options
+@voice
 @click.pass_obj
 def sheet_of_presets(
     interrupts: Interrupts, source: Path, target: str, names: Sequence[str], **options: Any
 ) -> None:
     """Dream the picture IN with every preset and put all on one labelled picture."""
     given = {key: value for key, value in options.items() if value is not None}
-    given.setdefault("threads", _processors())
+    given.setdefault("threads", processors())
     from dreamflow import sheets
 
     events = sheets.preset_sheet(source, Path(target), names or None, **given)
@@ -521,7 +369,7 @@ def sheet_of_presets(
 
 
 @presets.command()
-@_voice
+@voice
 def schema() -> None:
     """Print the JSON Schema of preset files, for editors."""
     from dreamflow import preset

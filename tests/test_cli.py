@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 
-from dreamflow import cli, machine, networks, preset
+from dreamflow import cli, machine, networks, options, preset
 from dreamflow.errors import DreamflowError
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.job import Finished
@@ -145,7 +145,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
 def test_every_shipped_preset_is_listed_and_passes_the_check(call):
     _, out, _ = call("presets", "list")
     names = [line.split()[0] for line in out[1:]]
-    assert cli.DEFAULT_PRESET in names
+    assert options.DEFAULT_PRESET in names
     assert call("presets", "check", *names)[0] == 0
 
 

@@ -1,0 +1,180 @@
+"""The options of the command line, each declared once and shared by the commands that take it.
+
+The long ones are spelled like the fields of `job.VideoRequest` they fill; those not given stay
+away, so defaults have one home.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dreamflow.progress import VIEWS
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from dreamflow.frames import Box, Moment
+
+logger = logging.getLogger("dreamflow")
+
+DEFAULT_PRESET = "base"
+
+Decorator = Callable[[Any], Any]
+PATH = click.Path(path_type=Path)
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, in the order in which `--help` shows them."""
+    return lambda function: functools.reduce(
+        lambda decorated, decorator: decorator(decorated), reversed(decorators), function
+    )
+
+
+def _moment(text: str) -> Moment:
+    from dreamflow.frames import Moment
+
+    return Moment.parse(text)
+
+
+def _size(text: str) -> Box:
+    from dreamflow.frames import Box
+
+    return Box.parse(text)
+
+
+def _rate(text: str) -> Fraction:
+    from dreamflow.frames import parse_rate
+
+    return parse_rate(text)
+
+
+def processors() -> int:
+    """CPUs this process may use, which a container or `taskset` can make fewer than there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _log_from(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def apply(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given:
+            logger.setLevel(level)
+
+    return apply
+
+
+def _voice_option(*names: str, level: int, help: str) -> Decorator:
+    return click.option(
+        *names, is_flag=True, expose_value=False, callback=_log_from(level), help=help
+    )
+
+
+voice = _together(
+    _voice_option("-q", "--quiet", level=logging.ERROR, help="No warnings."),
+    _voice_option("-v", "--verbose", level=logging.INFO, help="Say what is done to the media."),
+    _voice_option("--debug", level=logging.DEBUG, help="Show the traceback of an error."),
+)
+
+source_argument = click.argument("source", metavar="IN", type=PATH)
+
+# The output stays a text: a trailing slash is lost in a Path.
+output_option = click.option(
+    *("-o", "--output", "target"), required=True, metavar="OUT", help="Where to write the result."
+)
+
+set_option = click.option(
+    *("-s", "--set", "overrides"),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting of the preset, as in dream.octaves=3; repeatable.",
+)
+
+look_options = _together(
+    click.option(
+        *("-p", "--preset", "name"),
+        default=DEFAULT_PRESET,
+        show_default=True,
+        metavar="NAME|FILE",
+        help="The look: a name of `dreamflow presets list`, or a YAML file.",
+    ),
+    set_option,
+    click.option("--seed", type=int, metavar="N", help="Another take.  [default: the preset's]"),
+)
+
+computing_options = _together(
+    click.option(
+        "--device",
+        type=click.Choice(("auto", "cpu", "cuda", "mps")),
+        help="Where to compute.  [default: auto, the fastest there is]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
+    ),
+    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Refuse pictures of more pixels than this.  [default: 64000000]",
+    ),
+)
+
+rendering_options = _together(
+    output_option,
+    look_options,
+    click.option(
+        "--size",
+        type=_size,
+        metavar="SIZE",
+        help="Size of the result: 640 for the long side, 640x360 to fit inside."
+        "  [default: that of IN]",
+    ),
+    computing_options,
+    click.option(
+        "--progress",
+        type=click.Choice(tuple(VIEWS)),
+        default="auto",
+        show_default=True,
+        help="How to show progress; auto: a bar if stderr is a terminal.",
+    ),
+    voice,
+)
+
+clip_options = _together(
+    click.option(
+        "--start",
+        type=_moment,
+        metavar="TIME",
+        help="Begin there: 12.5 (seconds), 1:02.5 or 48f (frames).  [default: the beginning]",
+    ),
+    click.option(
+        "--end", type=_moment, metavar="TIME", help="Stop before that.  [default: the end]"
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
+    ),
+    click.option(
+        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
+    ),
+    click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
+    click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
+    click.option(
+        "--stall-seconds",
+        type=click.FloatRange(min=1),
+        metavar="S",
+        help="Give up on an encoder that takes nothing for so long.  [default: 60]",
+    ),
+)
