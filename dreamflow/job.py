@@ -10,9 +10,8 @@ import json
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ import torch
 import dreamflow
 from dreamflow import machine, warp
 from dreamflow import preset as presets
-from dreamflow.errors import BadMediaError
+from dreamflow.errors import UsageError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
 from dreamflow.render import (
@@ -46,6 +45,9 @@ from dreamflow.video.writer import Codec
 
 SETTLING_SECONDS = Fraction(1, 2)
 """How long before a wished moment a preview starts, so that its frame looks as in the render."""
+
+MAX_RECIPE_BYTES = 65_000
+"""What the least roomy of all outputs can hold: a JPEG's one comment."""
 
 
 @dataclass(frozen=True)
@@ -100,33 +102,44 @@ def render_video(
     codec = writer.codec_for(request.target, request.preset.output)
     with ExitStack() as stack:
         clip = stack.enter_context(_open(request))
+        writer.check_input_survives(request.target, clip.files)
         engine = _engine(request, clip.info.rate)
+        text = recipe(engine)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         yield Started(clip.info, codec.name)
         yield from _encode(request, clip, engine, codec, draft)
-        _join(request, clip.info, codec, draft, engine)
+        _join(request, clip.info, codec, draft, text)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
 
 
-def render_moment(request: VideoRequest, moment: Moment) -> Iterator[Started | RenderedFrame]:
+def render_moment(
+    request: VideoRequest, moment: Moment
+) -> Generator[Started | RenderedFrame, None, None]:
     """The frames that lead up to `moment` of a clip; the last one is how it looks when settled.
 
-    The render starts `SETTLING_SECONDS` before. Writes nothing.
+    The render starts `SETTLING_SECONDS` before. Writes nothing. Raises UsageError for a moment
+    behind the clip's end.
     """
     with _open(request) as clip:
         yield from _lead_up(clip, _engine(request, clip.info.rate), moment)
 
 
-def _lead_up(clip: Clip, engine: Engine, moment: Moment) -> Iterator[Started | RenderedFrame]:
+def _lead_up(
+    clip: Clip, engine: Engine, moment: Moment
+) -> Generator[Started | RenderedFrame, None, None]:
     info = clip.info
-    last = min(moment.frame(info.rate), info.frame_count - 1)
-    first = max(0, last - int(SETTLING_SECONDS * info.rate))
-    warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
-    yield Started(replace(info, frame_count=last - first + 1), "png")
-    sources = islice(clip.frames(), first, last + 1)
-    yield from render(sources, engine, first_index=info.first_index + first)
+    last = moment.frame(info.rate)
+    if last >= info.frame_count:
+        raise UsageError(
+            f"--at is behind the clip's end ({info.frame_count} frames, "
+            f"{float(info.duration):.3f} s)"
+        )
+    warn_of_dropped_octaves(engine, (info.height, info.width))
+    with clip.part(max(0, last - int(SETTLING_SECONDS * info.rate)), last + 1) as part:
+        yield Started(part.info, "png")
+        yield from render(part.frames(), engine, first_index=part.info.first_index)
 
 
 def render_look(
@@ -137,14 +150,14 @@ def render_look(
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
     with _open(request) as clip:
+        writer.check_input_survives(request.target, clip.files)
         engine = _engine(request, clip.info.rate)
-        image = None
-        for event in _lead_up(clip, engine, moment):
-            image = event.image if isinstance(event, RenderedFrame) else image
-            yield event
-    if image is None:
-        raise BadMediaError(f"{request.source}: there is no frame at that time")
-    write_still(target, to_array(image, clip.info.bits), metadata=recipe(engine))
+        text = recipe(engine)
+        look = None
+        for look in _lead_up(clip, engine, moment):
+            yield look
+    assert isinstance(look, RenderedFrame)
+    write_still(target, to_array(look.image, clip.info.bits), metadata=text)
     yield Finished(request.target, 1, time.monotonic() - began)
 
 
@@ -153,14 +166,16 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     began = time.monotonic()
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
+    writer.check_input_survives(target, [request.source])
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
     engine = prepare(request.preset, rate, request.device, request.threads)
+    text = recipe(engine)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
     yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
     dreamed = dream_still(still, engine)
-    write_still(target, dreamed.pixels, metadata=recipe(engine), alpha=dreamed.alpha)
+    write_still(target, dreamed.pixels, metadata=text, alpha=dreamed.alpha)
     yield Finished(request.target, 1, time.monotonic() - began)
 
 
@@ -187,7 +202,13 @@ def prepare(preset: Preset, rate: Fraction, device: str = "auto", threads: int =
 
 
 def recipe(engine: Engine) -> str:
-    """What makes an output again, as the JSON text embedded in it: no paths, no names."""
+    """What makes an output again, as the JSON text embedded in it.
+
+    It travels with the film, so of weights of one's own it holds the file's name and not where it
+    lies. Raises UsageError for a preset too long to be embedded.
+    """
+    architecture, colon, file = engine.preset.network.partition(":")
+    network = f"{architecture}{colon}{Path(file).name}"
     facts = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
@@ -195,9 +216,15 @@ def recipe(engine: Engine) -> str:
         "device": engine.device.type,
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
-        "preset": presets.dump(engine.preset),
+        "preset": presets.dump(engine.preset.model_copy(update={"network": network})),
     }
-    return json.dumps(facts)
+    text = json.dumps(facts)
+    if len(text) > MAX_RECIPE_BYTES:
+        raise UsageError(
+            f"the preset takes {len(text)} bytes to embed in the output, at most "
+            f"{MAX_RECIPE_BYTES} fit: shorten its description or its list of objectives"
+        )
+    return text
 
 
 def _open(request: VideoRequest) -> Clip:
@@ -238,9 +265,7 @@ def _encode(
             yield frame
 
 
-def _join(
-    request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, engine: Engine
-) -> None:
+def _join(request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, text: str) -> None:
     trimmed = request.start is not None or request.end is not None
     has_sound = not is_stills(request.source)
     writer.join(
@@ -252,5 +277,5 @@ def _join(
         source=request.source if has_sound else None,
         start=info.first_index / info.rate if request.start is not None else None,
         duration=info.duration if trimmed else None,
-        metadata={"dreamflow": recipe(engine)},
+        metadata={"dreamflow": text},
     )

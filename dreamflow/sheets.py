@@ -24,7 +24,7 @@ from dreamflow.render import Engine
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import resized
 from dreamflow.video.stills import Still, read_still, write_still
-from dreamflow.video.writer import check_still_target
+from dreamflow.video.writer import check_input_survives, check_still_target
 
 if TYPE_CHECKING:
     import torch
@@ -241,6 +241,7 @@ def preset_sheet(
     before any work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
+    check_input_survives(output, [image])
     chosen = _chosen(names)
     source = to_array(to_image(read_still(image, max_pixels=max_pixels)))
     source = _at_most(source, max(cell, DREAM_SIZE))

@@ -16,13 +16,13 @@ import torch
 from tiny import make_preset, panning_clip, texture
 
 from dreamflow import job, networks, warp
-from dreamflow.errors import BadMediaError, DreamflowError, OutputError
+from dreamflow.errors import BadMediaError, DreamflowError, OutputError, UsageError
 from dreamflow.frames import Moment, to_array, to_image
 from dreamflow.job import Finished, Started, VideoRequest, render_moment, render_video
 from dreamflow.render import Engine, RenderedFrame, render
 from dreamflow.video.probe import probe
 from dreamflow.video.reader import open_clip
-from dreamflow.video.stills import Still
+from dreamflow.video.stills import Still, write_still
 
 WEIGHTS = Path(networks.__file__).parent / "weights" / "squeezenet1_1_imagenet.safetensors"
 DREAM = {"octaves": 1, "steps": 1, "jitter": 2, "size": 48}
@@ -139,6 +139,31 @@ def test_the_recipe_names_all_that_the_picture_hangs_on():
     assert {"dreamflow", "torch", "ffmpeg"} <= set(facts)
 
 
+def test_the_recipe_does_not_tell_where_weights_lie():
+    preset = make_preset("features.4", network=f"squeezenet1_1:{WEIGHTS}")
+    text = job.recipe(job.prepare(preset, Fraction(25), "cpu", 1))
+    assert f"network: squeezenet1_1:{WEIGHTS.name}\n" in json.loads(text)["preset"]
+    assert str(WEIGHTS.parent) not in text
+
+
+@pytest.mark.parametrize("length", [60_000, 70_000])
+def test_a_preset_too_long_to_be_embedded_is_refused_before_the_first_frame(
+    short_clip, tmp_path, length
+):
+    """The longest that passes fits into every output; a JPEG has the least room."""
+    preset = make_preset("features.4", description="x" * length, **STEPS)
+    look = tmp_path / "look.jpg"
+    events = job.render_look(make_request(short_clip, look, preset=preset), Moment.parse("0"))
+    if length < job.MAX_RECIPE_BYTES:
+        assert len(list(events)) == 3
+        assert look.exists()
+    else:
+        with pytest.raises(UsageError, match="shorten its description"):
+            next(events)
+        with pytest.raises(UsageError, match="shorten its description"):
+            next(render_video(make_request(short_clip, tmp_path / "a.mp4", preset=preset)))
+
+
 # ── stopped and failed ──
 
 
@@ -251,6 +276,53 @@ def test_a_moment_looks_as_in_the_whole_render(short_clip, target):
     *_, last = render_moment(request, Moment.parse("3f"))
     whole = [event for event in render_video(request) if isinstance(event, RenderedFrame)]
     assert torch.equal(last.image, whole[3].image)
+
+
+def make_stills(folder, count):
+    folder.mkdir()
+    for index in range(count):
+        write_still(folder / f"{index}.png", to_array(texture(12, 16, seed=index)))
+    return folder
+
+
+def test_what_lies_before_a_moment_is_not_even_read(tmp_path, target, caplog):
+    stills = make_stills(tmp_path / "stills", 20)
+    (stills / "1.png").write_bytes(b"torn")
+    request = make_request(stills, target, strict=True, rate=Fraction(10))
+    _, *frames = render_moment(request, Moment.parse("1.9"))
+    assert [frame.index for frame in frames] == [14, 15, 16, 17, 18, 19]
+    assert "torn" not in caplog.text
+    assert "1.png" not in caplog.text
+
+
+def test_a_moment_behind_the_end_is_refused(short_clip, target):
+    request = make_request(short_clip, target)
+    assert list(render_moment(request, Moment.parse("5f")))
+    for moment in ("6f", "0.2503", "9:00"):
+        with pytest.raises(UsageError, match=r"6 frames, 0\.250 s"):
+            list(render_moment(request, Moment.parse(moment)))
+
+
+# ── the input ──
+
+
+def test_an_output_that_is_read_itself_is_refused_by_any_name(short_clip, tmp_path):
+    clip, link = tmp_path / "clip.mp4", tmp_path / "link.mp4"
+    clip.write_bytes(short_clip.read_bytes())
+    link.symlink_to(clip)
+    for source, target in ((clip, clip), (clip, link), (link, clip)):
+        with pytest.raises(UsageError, match="read by this very render"):
+            list(render_video(make_request(source, target, overwrite=True)))
+    assert clip.read_bytes() == short_clip.read_bytes()
+
+
+def test_a_look_does_not_replace_one_of_the_stills_it_is_made_of(tmp_path):
+    stills = make_stills(tmp_path / "stills", 2)
+    before = (stills / "1.png").read_bytes()
+    request = make_request(stills, stills / "1.png", overwrite=True)
+    with pytest.raises(UsageError, match="read by this very render"):
+        list(job.render_look(request, Moment.parse("0")))
+    assert (stills / "1.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

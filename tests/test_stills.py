@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from dreamflow.errors import BadMediaError, InputMissingError, OutputError
+from dreamflow.errors import BadMediaError, InputMissingError, OutputError, UsageError
 from dreamflow.video.stills import (
     STILL_FORMATS,
     read_still,
@@ -302,7 +302,7 @@ def test_webp_keeps_alpha_and_jpeg_flattens_it_with_a_warning(tmp_path, caplog):
 
 
 def test_unknown_ending_lists_the_allowed_ones(tmp_path):
-    with pytest.raises(OutputError, match=r"\.png, \.jpg, \.jpeg, \.webp"):
+    with pytest.raises(UsageError, match=r"\.png, \.jpg, \.jpeg, \.webp"):
         write_still(tmp_path / "a.xyz", noise(2, 2, 3))
 
 

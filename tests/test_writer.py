@@ -178,6 +178,22 @@ def test_new_files_and_new_or_empty_folders_are_accepted_and_left_alone(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+def test_folders_that_cannot_be_replaced_are_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for output in ("./", "../link/", f"{tmp_path}/empty/"):
+        with pytest.raises(OutputError, match="name a new folder inside it"):
+            check_target(output, overwrite=True)
+    check_target("./new/", overwrite=False)
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path):
+    (tmp_path / "link.mp4").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="not a plain file"):
+        check_target(tmp_path / "link.mp4", overwrite=True)
+
+
 def test_a_folder_of_pictures_does_not_replace_a_file(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(OutputError, match="not a folder"):

@@ -14,7 +14,7 @@ import queue
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
@@ -54,6 +54,7 @@ class _Source(Protocol):
     """Where frames come from."""
 
     path: Path
+    files: Sequence[Path]
 
     def decode(self, first: int, last: int) -> Frames:
         """Frames `first` to `last` in order; those that cannot be read are left out."""
@@ -90,6 +91,21 @@ class Clip:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def part(self, first: int, stop: int) -> Clip:
+        """Frames `first` up to `stop` of this clip as one of its own; decoding begins near them."""
+        info = replace(
+            self.info,
+            frame_count=stop - first,
+            start=self.info.start + first / self.info.rate,
+            first_index=self.info.first_index + first,
+        )
+        return Clip(self._source, info, self._schedule[first:stop], strict=self._strict)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that the frames come from."""
+        return self._source.files
 
     def frames(self) -> Iterator[Array]:
         """Yield the clip's frames, `info.frame_count` of them, decoded ahead in a thread.
@@ -280,6 +296,7 @@ class _VideoFile:
 
     def __init__(self, path: Path, facts: Probe, size: tuple[int, int], max_pixels: int) -> None:
         self.path = path
+        self.files = (path,)
         self.size = size
         self.bits = 16 if facts.bits > 8 else 8
         self._facts = facts
@@ -407,8 +424,8 @@ class _Stills:
         max_pixels: int,
     ) -> None:
         self.path = path
+        self.files = paths
         self.size = size
-        self._paths = paths
         self._rate = rate
         self._max_pixels = max_pixels
         self._warned_of_alpha = False
@@ -432,10 +449,10 @@ class _Stills:
     def _read(self, index: int) -> Array:
         from dreamflow.video.stills import read_still_with_alpha
 
-        still = read_still_with_alpha(self._paths[index], max_pixels=self._max_pixels)
+        still = read_still_with_alpha(self.files[index], max_pixels=self._max_pixels)
         if still.alpha is not None and not self._warned_of_alpha:
             self._warned_of_alpha = True
-            logger.warning("%s: its transparency is laid over black", self._paths[index])
+            logger.warning("%s: its transparency is laid over black", self.files[index])
         return still.flat()
 
 

@@ -21,7 +21,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from dreamflow.errors import BadMediaError, OutputError, StorageError, UnavailableError
+from dreamflow.errors import (
+    BadMediaError,
+    OutputError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from dreamflow.frames import Array
 from dreamflow.video.ffmpeg import open_regular
 
@@ -228,11 +234,11 @@ class StillFormat:
 
 
 def still_format(path: Path) -> StillFormat:
-    """The format a name asks for; raises OutputError listing those there are."""
+    """The format a name asks for; raises UsageError listing those there are."""
     suffix = Path(path).suffix.lower()
     if suffix not in STILL_FORMATS:
         allowed = ", ".join(STILL_FORMATS)
-        raise OutputError(f"cannot write a picture named {path}: allowed endings are {allowed}")
+        raise UsageError(f"cannot write a picture named {path}: allowed endings are {allowed}")
     return STILL_FORMATS[suffix]
 
 
@@ -256,8 +262,8 @@ def write_still(
 ) -> None:
     """Write a picture in the format its name asks for, whole or not at all; `metadata` goes along.
 
-    Raises OutputError for an unknown ending or a folder that takes no files, StorageError when
-    writing fails midway.
+    Raises UsageError for an unknown ending, OutputError for a folder that takes no files,
+    StorageError when writing fails midway.
     """
     path = Path(path)
     encoded = encode_still(array, still_format(path), metadata=metadata, alpha=alpha)

@@ -15,7 +15,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -224,7 +224,10 @@ def codec_for(output: str | Path, settings: Output) -> Codec:
 
 
 def check_target(output: str | Path, *, overwrite: bool) -> None:
-    """Raise OutputError if the output cannot be put where it was asked for."""
+    """Raise OutputError if the output cannot be put where it was asked for.
+
+    Raises UsageError if the name does not tell what to write.
+    """
     folder = container_for(output).format == "image2"
     _check_place(Path(output), folder=folder, overwrite=overwrite)
 
@@ -233,6 +236,13 @@ def check_still_target(output: str | Path, *, overwrite: bool) -> None:
     """The same for a single picture."""
     still_format(Path(output))
     _check_place(Path(output), folder=False, overwrite=overwrite)
+
+
+def check_input_survives(output: str | Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if the output, by whatever name, would take the place of what is read."""
+    path = Path(output)
+    if path.exists() and any(file.exists() and path.samefile(file) for file in inputs):
+        raise UsageError(f"{path} is read by this very render: give the output another name")
 
 
 def _check_place(path: Path, *, folder: bool, overwrite: bool) -> None:
@@ -248,9 +258,16 @@ def _check_place(path: Path, *, folder: bool, overwrite: bool) -> None:
 
 def _check_occupied(path: Path, *, folder: bool, overwrite: bool) -> None:
     if path.is_dir():
-        if not folder or any(path.iterdir()):
+        if not folder:
+            raise OutputError(f"{path} is a folder: name a file")
+        if any(path.iterdir()):
             raise OutputError(f"{path} is a folder with files in it: name a new or an empty one")
-    elif path.exists():
+        if path.is_symlink() or os.path.ismount(path) or path.samefile(os.curdir):
+            raise OutputError(
+                f"{path} is a link, a mount or the working folder, which the finished folder "
+                "cannot take the place of: name a new folder inside it"
+            )
+    elif os.path.lexists(path):
         if folder or not path.is_file():
             raise OutputError(f"{path} exists and is not a {'folder' if folder else 'plain file'}")
         if not overwrite:
