@@ -104,7 +104,12 @@ look_options = _together(
         help="The look: a name of `dreamflow presets list`, or a YAML file.",
     ),
     set_option,
-    click.option("--seed", type=int, metavar="N", help="Another take.  [default: the preset's]"),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        metavar="N",
+        help="Another take.  [default: the preset's]",
+    ),
 )
 
 computing_options = _together(
