@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 
 import cv2
@@ -624,6 +625,22 @@ def test_gif_keeps_frames_time_and_settings(tmp_path, rate, count, expected):
     assert embedded_settings(target) == SETTINGS
     arrays = frames(count)
     assert abs(decode(target, 64, 48)[0].astype(int) - arrays[0]).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "expected"),
+    [("60", 9, 7), ("60", 2, 2), ("60000/1001", 3, 3), ("100", 5, 3), ("120", 1, 1), ("120", 6, 3)],
+)
+def test_a_gif_of_a_fast_clip_shows_the_first_frame_of_each_fiftieth_second(
+    tmp_path, rate, count, expected
+):
+    target = finish(tmp_path, "out.gif", rate=Fraction(rate), count=count)
+    assert probe(target).frame_count == expected
+    shown = decode(target, 64, 48).astype(int)
+    starts = [ceil(index * Fraction(rate) / 50) for index in range(expected)]
+    for picture, start in zip(shown, starts, strict=True):
+        distances = [abs(picture - array).mean() for array in frames(count)]
+        assert distances.index(min(distances)) == start
 
 
 def test_gif_and_pictures_say_that_sound_is_left_out(tmp_path, caplog):

@@ -491,9 +491,8 @@ def join(
         else:
             accompaniment = _Accompaniment.of(source, container, start, duration)
             _write_video(draft, temporary, container, accompaniment, texts)
-        if container.format == "gif" and rate > _GIF_RATE_LIMIT:
-            frame_count = max(1, round(frame_count / rate * _GIF_RATE_LIMIT))
-            rate = _GIF_RATE_LIMIT
+        if container.format == "gif":
+            frame_count, rate = _gif_timing(frame_count, rate)
         check(temporary, frame_count=frame_count, rate=rate)
         place(temporary, target)
     except OSError as error:
@@ -639,9 +638,26 @@ def _write_video(
     ffmpeg.run(arguments, what="joining video and sound failed")
 
 
+def _gif_timing(frame_count: int, rate: Fraction) -> tuple[int, Fraction]:
+    """How many frames of a clip a GIF shows, and how fast."""
+    if rate <= _GIF_RATE_LIMIT:
+        return frame_count, rate
+    return int((frame_count - 1) * _GIF_RATE_LIMIT / rate) + 1, _GIF_RATE_LIMIT
+
+
+def _slower(rate: Fraction) -> str:
+    """A filter that keeps the first frame in each of a GIF's frame times.
+
+    ffmpeg's `fps` filter rounds its own way, by which now and then one frame too few comes out.
+    """
+    ratio = _GIF_RATE_LIMIT / rate
+    places = (f"floor({n}*{ratio.numerator}/{ratio.denominator})" for n in ("n", "(n-1)"))
+    return f"select='not(eq({','.join(places)}))',settb=1/{_GIF_RATE_LIMIT},setpts=N,"
+
+
 def _write_gif(draft: Path, temporary: Path, rate: Fraction, text: str | None) -> None:
     """Two passes: one palette for the whole clip, then the frames in its colours."""
-    slower = f"fps={_GIF_RATE_LIMIT}," if rate > _GIF_RATE_LIMIT else ""
+    slower = _slower(rate) if rate > _GIF_RATE_LIMIT else ""
     palette = temporary.with_name(temporary.name + "-palette")
     what = "making the GIF failed"
     try:
@@ -649,7 +665,8 @@ def _write_gif(draft: Path, temporary: Path, rate: Fraction, text: str | None) -
         ffmpeg.run(["-y", Input(draft), *make, output_name(palette)], what=what)
         use = f"[0:v]{slower}null[frames];[frames][1:v]paletteuse=diff_mode=rectangle"
         arguments = [Input(draft), Input(palette), "-lavfi", use, "-loop", "0"]
-        with Process([*arguments, "-f", "gif", "-"], what=what) as process:
+        arguments += ["-fps_mode", "passthrough", "-f", "gif", "-"]
+        with Process(arguments, what=what) as process:
             _save_gif(process, temporary, text)
             process.finish()
     finally:
