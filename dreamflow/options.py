@@ -27,7 +27,18 @@ logger = logging.getLogger("dreamflow")
 DEFAULT_PRESET = "base"
 
 Decorator = Callable[[Any], Any]
-PATH = click.Path(path_type=Path)
+
+
+class _Name(click.Path):
+    """A path. An empty one, which a shell makes of an unset variable, is not the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Name(path_type=Path)
 
 
 def _together(*decorators: Decorator) -> Decorator:

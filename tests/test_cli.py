@@ -236,6 +236,8 @@ FAULTS = {
     "no folder": (("video", "clip.mp4", "-o", "nowhere/new.mp4"), 73, "nowhere"),
     "full folder": (("video", "clip.mp4", "-o", "full/"), 73, "folder with files in it"),
     "ending": (("video", "clip.mp4", "-o", "new.xyz"), 2, ".mp4, "),
+    "a picture of a clip": (("video", "clip.mp4", "-o", "new.png"), 2, "--at"),
+    "no name": (("video", "", *TO_NEW), 2, "the name is empty"),
     "codec": (("video", "clip.mp4", *TO_NEW, "-s", "output.codec=vp9"), 2, "h264"),
     "picture ending": (("image", "clip.mp4", "-o", "new.xyz"), 2, ".png, "),
     "no picture": (("image", "text.mp4", "-o", "new.png"), 65, "not a picture"),

@@ -54,7 +54,11 @@ class _Source(Protocol):
     """Where frames come from."""
 
     path: Path
-    files: Sequence[Path]
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """What is read, one file or many."""
+        ...
 
     def decode(self, first: int, last: int) -> Frames:
         """Frames `first` to `last` in order; those that cannot be read are left out."""

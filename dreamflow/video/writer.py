@@ -38,6 +38,7 @@ from dreamflow.video.ffmpeg import FFmpegError, Input, Process, output_name
 from dreamflow.video.probe import Probe, Sound, probe, tags
 from dreamflow.video.stills import (
     COMMENT_MARK,
+    STILL_FORMATS,
     label_png,
     place,
     still_format,
@@ -199,9 +200,11 @@ def container_for(output: str | Path) -> Container:
     text = os.fspath(output)
     ending = "/" if text.endswith("/") or os.path.isdir(text) else Path(text).suffix.lower()
     if ending not in CONTAINERS:
+        single = "; single pictures are made with `dreamflow image` or --at"
         raise UsageError(
             f"cannot tell what to write from the name {text!r}: allowed endings are "
             f"{', '.join(CONTAINERS)} (a folder of pictures)"
+            f"{single if ending in STILL_FORMATS else ''}"
         )
     return CONTAINERS[ending]
 
