@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,38 @@ def test_files_that_name_other_files_are_not_followed(text, tmp_path, clip_path)
     playlist.write_text(text.format(path=clip_path))
     with pytest.raises(FFmpegError):
         ffmpeg.run([Input(playlist), "-f", "null", "-"])
+
+
+def test_only_containers_of_the_list_are_read(tmp_path):
+    """ffmpeg refuses playlists on grounds of its own too; these it would read if we let it."""
+    graph = ["-f", "lavfi", "-i", "color=s=2x2", "-frames:v", "1"]
+    for name, form in (("a.png", "image2"), ("a.y4m", "yuv4mpegpipe")):
+        ffmpeg.run([*graph, "-f", form, ffmpeg.output_name(tmp_path / name)])
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nwords\n")
+    for name in ("a.png", "a.srt"):
+        with pytest.raises(FFmpegError, match="not on whitelist"):
+            ffmpeg.run([Input(tmp_path / name), "-f", "null", "-"])
+    ffmpeg.run([Input(tmp_path / "a.y4m"), "-f", "null", "-"])
+
+
+def test_an_input_may_open_its_descriptor_and_nothing_else(tmp_path, clip_path):
+    """A playlist of a permitted format still reaches no file; with the protocol it would."""
+    segment = tmp_path / "segment.ts"
+    ffmpeg.run([Input(clip_path), "-c", "copy", "-f", "mpegts", ffmpeg.output_name(segment)])
+    script = tmp_path / "script"
+    script.write_text(f"ffconcat version 1.0\nfile 'file:{segment}'\n")
+    words = ffmpeg._input_words(0)
+    words[words.index("-format_whitelist") + 1] += ",concat"
+    unsafe = ["-safe", "0", "-f", "concat"]
+
+    def opens(words: list[str]) -> bool:
+        command = [ffmpeg.find(), "-loglevel", "error", *unsafe, *words, "-f", "null", "-"]
+        with script.open("rb") as file:
+            return subprocess.run(command, stdin=file, capture_output=True).returncode == 0
+
+    assert not opens(words)
+    words[words.index("-protocol_whitelist") + 1] += ",file"
+    assert opens(words)
 
 
 def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path):

@@ -87,13 +87,11 @@ def test_the_settings_are_those_of_the_classes(readme):
 
 
 def test_every_shipped_preset_is_in_the_table_of_presets(readme):
-    cells = {
-        name
-        for line in readme.splitlines()
-        if line.startswith("|")
-        for name in re.findall(r"[`*]+([\w-]+)[`*]+", line)
-    }
-    assert {each.name for each in preset.shipped()} <= cells
+    found = re.search(r"^<!-- presets -->\n(.*?)^<!-- /presets -->", readme, re.M | re.S)
+    assert found, "README has no table between <!-- presets --> and <!-- /presets -->"
+    named = set(re.findall(r"`([\w-]+)`|\*\*([\w-]+)\*\*|<b>([\w-]+)</b>", found[1]))
+    names = {name for alternatives in named for name in alternatives if name}
+    assert {each.name for each in preset.shipped()} <= names
 
 
 def test_every_command_in_the_code_blocks_is_understood(readme):
