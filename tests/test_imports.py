@@ -16,7 +16,7 @@ import dreamflow
 ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
-    "command line": {"__main__", "cli", "progress", "doctor", "interrupts"},
+    "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets"},
     "description": {"preset", "strict_yaml"},
     "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
@@ -114,7 +114,12 @@ def test_the_library_never_prints(module):
     tree = TREES[module]
     assert not {"print", "click.echo", "click.secho"} & set(calls_in(tree))
     assert not {"sys.stdout", "sys.stderr"} & set(names_in(tree))
-    assert not {name.partition(".")[0] for name in imported_names(tree)} & {"rich", "click"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - LAYERS["command line"]))
+def test_the_library_knows_no_command_line(module):
+    packages = {name.partition(".")[0] for name in imported_names(TREES[module])}
+    assert not packages & {"rich", "click"}
 
 
 @pytest.mark.parametrize("module", MODULES)
