@@ -24,7 +24,12 @@ class ColorStatistics:
     spread: Tensor
 
     @classmethod
-    def of(cls, lab: Tensor) -> "ColorStatistics":
+    def of(cls, image: Tensor) -> "ColorStatistics":
+        """Those of an sRGB image in 0..1, from every n-th pixel where it is large."""
+        return cls._of_lab(to_lab(_sample(image)))
+
+    @classmethod
+    def _of_lab(cls, lab: Tensor) -> "ColorStatistics":
         spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
         return cls(mean, spread)
 
@@ -39,7 +44,7 @@ def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
     if strength == 0:
         return image
     lab = to_lab(image)
-    own = ColorStatistics.of(lab)
+    own = ColorStatistics._of_lab(_sample(lab))
     wanted = torch.lerp(own.spread, torch.minimum(anchor.spread, own.spread), strength)
     gain = wanted / own.spread.clamp(min=1e-3)
     offset = torch.lerp(own.mean, anchor.mean, strength) - own.mean * gain
@@ -67,6 +72,12 @@ def from_lab(lab: Tensor) -> Tensor:
     linear = _mix(xyz, _XYZ_TO_RGB)
     return torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055,
                        linear * 12.92)  # fmt: skip
+
+
+def _sample(image: Tensor) -> Tensor:
+    """Every n-th pixel of every n-th row, a hundred a side if there are: enough for statistics."""
+    every = max(1, min(image.shape[-2:]) // 100)
+    return image[..., ::every, ::every]
 
 
 def _mix(image: Tensor, matrix: Tensor) -> Tensor:

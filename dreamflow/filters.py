@@ -1,5 +1,7 @@
 """Gaussian blur, the one filter a dream needs, quick on the CPU and right on any device."""
 
+import math
+
 import cv2
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def _radius(sigma: float) -> int:
-    return max(1, round(4 * sigma))
+    return max(1, math.ceil(3 * sigma))
 
 
 def _blur_with_opencv(image: Tensor, sigma: float) -> Tensor:

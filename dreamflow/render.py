@@ -152,7 +152,7 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
     """Pull the dream's colours back to where the preset anchors them."""
     if engine.preset.color.anchor == "none" or strength == 0:
         return dreamed
-    return color.pull(dreamed, ColorStatistics.of(color.to_lab(source)), strength)
+    return color.pull(dreamed, ColorStatistics.of(source), strength)
 
 
 def compose(full: Tensor, residual: Tensor) -> Tensor:

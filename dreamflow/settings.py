@@ -76,9 +76,9 @@ class Follow(Stage):
     octaves: int = setting(
         2, "Scales dreamed in a frame that starts from a carried dream.", ge=1, le=16
     )
-    steps: int = setting(2, "Ascent steps per octave in such a frame.", ge=0, le=1000)
+    steps: int = setting(3, "Ascent steps per octave in such a frame.", ge=0, le=1000)
     effort: float = setting(
-        0.28, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
+        0.2, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
     )
     restart: float = setting(
         0.25,
@@ -116,7 +116,7 @@ class Output(Stage):
         17, "Quality of h264, h265 and vp9; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
-        "medium", "Encoder effort: slower makes smaller files."
+        "fast", "Encoder effort: slower makes smaller files."
     )
     threads: int = setting(2, "Encoder threads; fixed, since they change the picture.", ge=1, le=64)
 

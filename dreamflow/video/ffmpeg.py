@@ -11,12 +11,14 @@ out corrupt through a descriptor.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -56,6 +58,10 @@ _CASCADE = (
 """How the lines begin that ffmpeg adds after the one that says what went wrong."""
 
 _COMMON = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "repeat+level+warning")
+
+
+_NICENESS = 15
+_PIPE_BYTES = 1 << 20
 
 
 class FFmpegError(StorageError):
@@ -268,7 +274,7 @@ def _start(arguments: Arguments, stdin: int) -> subprocess.Popen[bytes]:
                 words += _input_words(descriptors[-1])
             else:
                 words.append(argument)
-        return subprocess.Popen(
+        popen = subprocess.Popen(
             [str(binary), *words],
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -277,6 +283,20 @@ def _start(arguments: Arguments, stdin: int) -> subprocess.Popen[bytes]:
             # Ctrl-C is for us to handle: an ffmpeg that gets it too ends the file early, "done".
             process_group=0,
         )
+    _give_way(popen)
+    return popen
+
+
+def _give_way(popen: subprocess.Popen[bytes]) -> None:
+    """Let ffmpeg wait for the numeric threads, which all wait when one of them is interrupted.
+
+    Without it a render on two cores took an eighth longer. Large pipes wake both sides less often.
+    """
+    with contextlib.suppress(OSError):  # a system may forbid either; it is only slower then
+        os.setpriority(os.PRIO_PROCESS, popen.pid, _NICENESS)
+        for pipe in (popen.stdin, popen.stdout):
+            if pipe is not None and sys.platform == "linux":
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _input_words(descriptor: int) -> list[str]:
