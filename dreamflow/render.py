@@ -56,12 +56,23 @@ class Engine:
     """Frames per second of the render; settings that are rates are re-scaled to it."""
 
     @classmethod
-    def build(cls, preset: Preset, rate: Fraction, device: torch.device | str = "cpu") -> Engine:
-        """Load the network, cut it after the deepest layer in use, and make the flow method."""
+    def build(
+        cls,
+        preset: Preset,
+        rate: Fraction,
+        device: torch.device | str = "cpu",
+        *,
+        extractor: Extractor | None = None,
+    ) -> Engine:
+        """Load the network, cut it after the deepest layer in use, and make the flow method.
+
+        An `extractor` that has the preset's layers already saves the loading.
+        """
         from dreamflow import networks
 
-        layers = [objective.layer for objective in preset.objectives]
-        extractor = networks.build(preset.network, layers, device=device)
+        if extractor is None:
+            layers = [objective.layer for objective in preset.objectives]
+            extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
         return cls(preset, extractor, terms, FlowMethod(preset.follow.flow), rate)
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dreamflow import machine, networks, objectives
+from dreamflow import machine, networks
 from dreamflow import preset as presets
 from dreamflow.errors import UnavailableError
-from dreamflow.flow import FlowMethod
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
@@ -277,9 +276,7 @@ class _Engines:
     def make(self, preset: Preset) -> Engine:
         layers = tuple(sorted({objective.layer for objective in preset.objectives}))
         extractor = self._extractor(preset.network, layers)
-        terms = objectives.build(preset.objectives)
-        flow, rate = FlowMethod(preset.follow.flow), Fraction(preset.reference_fps)
-        return Engine(preset, extractor, terms, flow, rate)
+        return Engine.build(preset, Fraction(preset.reference_fps), extractor=extractor)
 
 
 def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _Engines) -> Cell:
