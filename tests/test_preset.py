@@ -199,7 +199,7 @@ follow: {flow: &a dos}
 objectives: [{weight: 200}]
 """
     assert complaints(text) == [
-        "p.yaml:1:10: extends: unknown preset 'bsae' (did you mean 'base'?); "
+        "p.yaml:1:10: extends: unknown preset 'bsae' (did you mean 'base' or 'scales'?); "
         "`dreamflow presets list` shows all, a file is given as ./NAME.yaml",
         "p.yaml:2:10: network: must be a text, not 3",
         "p.yaml:3:18: dream.octaves: must be a whole number from 1 to 16, not 0",
@@ -423,7 +423,7 @@ def test_every_value_knows_where_it_came_from():
 
 def test_an_unknown_name_gets_the_nearest_and_the_command_that_lists():
     assert refused("bsae") == [
-        "unknown preset 'bsae' (did you mean 'base'?); "
+        "unknown preset 'bsae' (did you mean 'base' or 'scales'?); "
         "`dreamflow presets list` shows all, a file is given as ./NAME.yaml"
     ]
 
