@@ -51,17 +51,6 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A run of frames without a cut: `start <= index < stop`, in source frames."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
 class Moment:
     """A point in time as a user writes it: seconds, or frames, taking a rate to become seconds."""
 
