@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamflow.errors import UsageError
-from dreamflow.frames import Box, Moment, Shot, VideoInfo, to_array, to_image
+from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
 
 FILM = Fraction(24000, 1001)
 
