@@ -116,7 +116,7 @@ class Output(Stage):
         17, "Quality of h264, h265 and vp9; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
-        "fast", "Encoder effort: slower makes smaller files."
+        "medium", "Encoder effort: slower makes smaller files."
     )
     threads: int = setting(2, "Encoder threads; fixed, since they change the picture.", ge=1, le=64)
 
