@@ -207,8 +207,8 @@ def prepare(
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render."""
     machine.tune(threads)
-    frames = {"frame_count": frame_count, "first_index": first_index}
-    return Engine.build(preset, rate, machine.pick_device(device), **frames)
+    chosen = machine.pick_device(device)
+    return Engine.build(preset, rate, chosen, frame_count=frame_count, first_index=first_index)
 
 
 def recipe(engine: Engine) -> str:

@@ -640,7 +640,9 @@ def dump(preset: Preset) -> str:
     tree = preset.model_dump(mode="json")
     for path, curve in preset._curves.items():
         *outer, last = _steps(path)
-        holder: Any = functools.reduce(lambda part, step: part[step], outer, tree)
+        holder: Any = tree
+        for step in outer:
+            holder = holder[step]
         holder[last] = _Keys(curve.source) if isinstance(curve.source, dict) else curve.source
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +108,7 @@ def _plain_lines() -> Iterator[Show]:
     pace = Pace()
 
     def show(event: Event) -> None:
-        if _count(pace, event):
+        if _count(event, pace):
             objective = current_objective(event.objectives)
             print(f"{pace}  {objective}", file=sys.stderr, flush=True)
         _summarise(event)
@@ -130,7 +130,7 @@ def _moving_bar(console: Console) -> Iterator[Show]:
         task = bar.add_task("opening", total=None)
 
         def show(event: Event) -> None:
-            if _count(pace, event):
+            if _count(event, pace):
                 objective = current_objective(event.objectives)
                 text = f"{pace}  {objective}" if console.width >= _WIDE else _short(pace)
                 bar.update(task, completed=pace.done, description=text)
@@ -147,7 +147,7 @@ def _short(pace: Pace) -> str:
     return f"{pace.done}/{pace.total} {clock(pace.seconds_left)}"
 
 
-def _count(pace: Pace, event: Event) -> bool:
+def _count(event: Event, pace: Pace) -> TypeGuard[RenderedFrame]:
     """Keep the pace; whether the event was a frame."""
     from dreamflow.job import Started
     from dreamflow.render import RenderedFrame
@@ -175,7 +175,7 @@ def _json_lines() -> Iterator[Show]:
     pace = Pace()
 
     def show(event: Event) -> None:
-        _count(pace, event)
+        _count(event, pace)
         write_out(json.dumps(facts(event, pace)))
 
     yield show

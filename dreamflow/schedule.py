@@ -7,7 +7,7 @@
 Keys are output frames (`60` or `60f`), seconds (`5s`) or per cent of the render (`50%`). Between a
 number and the next key the value glides; an expression is evaluated for every frame until the next
 key. Expressions are numexpr's, as Deforum hands them to it, computed in float64: `%` has the sign
-of its left side, comparisons do not chain, `& | ~` join comparisons.
+of its right side, comparisons do not chain, `& | ~` join comparisons.
 
 Nothing is handed to Python: a parser of its own turns the text into a list of NumPy functions from
 the tables below, so that no name outside them can be reached and every complaint has its column.
@@ -122,6 +122,11 @@ def _lottery(numbers: Any, seed: int) -> Any:
     return (bits >> np.uint64(11)).astype(np.float64) / 2**53
 
 
+def _modulo(x: Any, y: Any) -> Any:
+    """As numexpr has it; `np.mod` differs by one `y` where `x / y` is whole but for rounding."""
+    return x - np.floor(x / y) * y
+
+
 def _where(condition: Any, yes: Any, no: Any) -> Any:
     return np.where(np.asarray(condition) != 0, yes, no)
 
@@ -139,14 +144,17 @@ _MANY = 100
 
 _ALIKE = (
     *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh"),
-    *("arccosh", "arctanh", "log", "log10", "log1p", "exp", "expm1", "sqrt", "abs"),
-    *("floor", "ceil"),
+    *("arccosh", "arctanh", "log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs"),
+    *("floor", "ceil", "trunc", "sign"),
 )
 """Functions of one value that NumPy calls by the same name."""
 
 _FUNCTIONS: dict[str, _Function] = {
     **{name: _Function(getattr(np, name)) for name in _ALIKE},
+    "round": _Function(np.rint),
     "arctan2": _Function(np.arctan2, 2, 2),
+    "hypot": _Function(np.hypot, 2, 2),
+    "fmod": _Function(np.fmod, 2, 2),
     "where": _Function(_where, 3, 3),
     "min": _Function(lambda *all: functools.reduce(np.minimum, all), 2, _MANY),
     "max": _Function(lambda *all: functools.reduce(np.maximum, all), 2, _MANY),
@@ -177,7 +185,8 @@ _OPERATORS: dict[str, _Operator] = {
     "-": _Operator(np.subtract, 4),
     "*": _Operator(np.multiply, 5),
     "/": _Operator(np.true_divide, 5),
-    "%": _Operator(np.fmod, 5),
+    "//": _Operator(np.floor_divide, 5),
+    "%": _Operator(_modulo, 5),
     "**": _Operator(np.power, 7),
     "<": _Operator(np.less, 1, gives_truth=True),
     "<=": _Operator(np.less_equal, 1, gives_truth=True),
@@ -249,7 +258,7 @@ class Expression:
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(
     rf"(?P<number>{_NUMBER.pattern})|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
-    r"|(?P<sign>\*\*|<=|>=|==|!=|[-+*/%<>&|~(),])"
+    r"|(?P<sign>\*\*|//|<=|>=|==|!=|[-+*/%<>&|~(),])"
 )
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -330,6 +339,8 @@ class _Parser:
         right = self.operation(_SIGN - 1 if operator.binding == _POWER else operator.binding)
         if operator.takes_truth and not (left and right):
             self.fail(f"{sign!r} joins comparisons, as in (t > 3) {sign} (t < 9)", at)
+        if sign == "+" and left and right:  # numexpr's booleans: 1 + 1 is 1
+            operator = _OPERATORS["|"]
         self.put(operator.compute, 2, at)
         return operator.gives_truth
 
