@@ -469,24 +469,22 @@ class Curve:
         Keys of different units are taken in the order in which they come in this render; before
         the first its value holds. Raises CurveError for a frame whose value is not finite.
         """
+        moment = functools.partial(_Moment, frame_count=frame_count, fps=fps, seed=seed)
         found = [(key.frame(frame_count, fps), key.expression) for key in self.keys]
         keys = sorted(found, key=lambda key: key[0])
-        values = np.empty(frame_count)
-        moment = functools.partial(_Moment, frame_count=frame_count, fps=fps, seed=seed)
-        ends = [start for start, _ in keys[1:]] + [max(frame_count, keys[-1][0] + 1)]
         points = [(start, self._value_at(start, e, moment)) for start, e in keys]
         slopes = _slopes(points) if self.ease == "spline" else []
-        values[: keys[0][0]] = points[0][1]
+        values = np.full(frame_count, points[0][1])
+        ends = [start for start, _ in keys[1:]] + [frame_count]
         for index, ((start, expression), end) in enumerate(zip(keys, ends, strict=True)):
             frames = np.arange(start, min(end, frame_count), dtype=np.float64)
             if not frames.size:
                 continue
+            between = slice(index, index + 2)
             if expression.number is None:
                 part = expression.over(moment(frames))
-            elif index + 1 == len(keys):
-                part = expression.number
             else:
-                part = self._glide(frames, points[index : index + 2], slopes[index : index + 2])
+                part = self._glide(frames, points[between], slopes[between])
             values[start : start + frames.size] = part
         return values
 
@@ -498,7 +496,9 @@ class Curve:
     def _glide(
         self, frames: Values, ends: list[tuple[int, float]], slopes: list[float]
     ) -> Values | float:
-        """From one (frame, value) to the next by the curve's easing."""
+        """From one (frame, value) to the next by the curve's easing; the last one holds."""
+        if len(ends) == 1:
+            return ends[0][1]
         (start, low), (stop, high) = ends
         length = stop - start
         u = (frames - start) / length
@@ -608,6 +608,9 @@ def _from_mapping(source: dict[str, Any]) -> Curve:
     if ease not in EASES:
         allowed = ", ".join(EASES)
         raise CurveError(f"ease must be one of {allowed}, not {str(ease)[:40]!r}", entry="ease")
+    length = sum(len(str(value)) for value in source.values())
+    if length > MAX_CHARACTERS:
+        raise CurveError(f"{length} characters; at most {MAX_CHARACTERS} are read")
     keys = [_entry(key, value) for key, value in source.items() if key != "ease"]
     if not keys:
         raise CurveError("a curve has at least one key, as in {0: 1, 5s: 2}")

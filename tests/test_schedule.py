@@ -277,6 +277,8 @@ def test_an_infinity_that_is_not_chosen_does_no_harm():
         ({"0": math.nan}, "0", "must be a finite number"),
         ({"0": 1, "ease": "fast"}, "ease",
          "ease must be one of linear, in, out, in-out, hold, spline, not 'fast'"),
+        ({str(i): "t+1" for i in range(4000)}, None,
+         "12000 characters; at most 10000 are read"),
         ({}, None, "a curve has at least one key, as in {0: 1, 5s: 2}"),
         ({"1s": 1, "1.0s": 2}, None, "two keys for the same time"),
     ],
