@@ -317,9 +317,8 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
 
 def _override_value(path: list[str], text: str, mark: Mark, problems: list[Problem]) -> Node | None:
     """A curve's text is taken whole: to YAML, `0: (1), 60: (3)` would be something else."""
-    steps = [
-        int(step) if step.isascii() and step.isdecimal() else step for step in path[:MAX_DEPTH]
-    ]
+    # Any index does to tell what moves; one of 5,000 digits is refused later.
+    steps = [0 if step.isdecimal() else step for step in path[:MAX_DEPTH]]
     if _moves(steps) and text.isprintable() and _KEYFRAMES.match(text):
         return Scalar(mark, text, text)
     value = compose(text, mark.source, problems, positions=False)

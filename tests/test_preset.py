@@ -374,6 +374,11 @@ def test_an_override_of_a_stage_is_laid_on_it_like_a_preset():
             "--set objectives.1.weight: no item '1'; the list has items 0 to 0",
         ),
         ("objectives.x=2", "--set objectives.x: no item 'x'; the list has items 0 to 0"),
+        (
+            f"objectives.{'9' * 5000}.weight=0:(1)",
+            f"--set objectives.{'9' * 5000}.weight: "
+            f"no item '{'9' * 56}...; the list has items 0 to 0",
+        ),
         ("extends=acid", "--set extends: cannot be set; choose the preset with --preset"),
         ("a" + ".a" * 5000 + "=1", "--set a" + ".a" * 5000 + ": more than 16 levels deep"),
     ],
