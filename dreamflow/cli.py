@@ -207,7 +207,7 @@ def _follow(
     from dreamflow.render import RenderedFrame
 
     frames = 0
-    with closing(events), view(progress, request.preset) as show, interrupts.patiently():
+    with closing(events), view(progress) as show, interrupts.patiently():
         for event in events:
             show(event)
             frames += isinstance(event, RenderedFrame)

@@ -46,15 +46,17 @@ def dream(
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1.
 
+    Without terms there is nothing to ascend to, and the image stays as it is.
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
     image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
     dreamed, detail = image, None
+    steps = settings.steps if terms else 0
     for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(image, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
-        for step in range(settings.steps):
+        for step in range(steps):
             shift = draw_shift((*seed, octave, step), settings.jitter)
             dreamed = ascend(dreamed, extractor, terms, settings, shift, seed[1])
         detail = dreamed - base

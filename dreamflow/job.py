@@ -103,7 +103,7 @@ def render_video(
     with ExitStack() as stack:
         clip = stack.enter_context(_open(request))
         writer.check_input_survives(request.target, clip.files)
-        engine = _engine(request, clip.info.rate)
+        engine = _engine(request, clip.info)
         text = recipe(engine)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         draft = temporary_beside(Path(request.target))
@@ -123,7 +123,7 @@ def render_moment(
     behind the clip's end.
     """
     with _open(request) as clip:
-        yield from _lead_up(clip, _engine(request, clip.info.rate), moment)
+        yield from _lead_up(clip, _engine(request, clip.info), moment)
 
 
 def _lead_up(
@@ -151,7 +151,7 @@ def render_look(
     writer.check_still_target(target, overwrite=request.overwrite)
     with _open(request) as clip:
         writer.check_input_survives(request.target, clip.files)
-        engine = _engine(request, clip.info.rate)
+        engine = _engine(request, clip.info)
         text = recipe(engine)
         look = None
         for look in _lead_up(clip, engine, moment):
@@ -188,6 +188,7 @@ def _sized(still: Still, request: VideoRequest) -> Still:
 
 def dream_still(still: Still, engine: Engine) -> Still:
     """A picture dreamed from scratch, as the first frame of a clip would be; its alpha is kept."""
+    engine = engine.at(engine.first_index)
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size)).clamp(0, 1)
@@ -195,10 +196,19 @@ def dream_still(still: Still, engine: Engine) -> Still:
     return Still(to_array(compose(full, residual), still.pixels.dtype.itemsize * 8), still.alpha)
 
 
-def prepare(preset: Preset, rate: Fraction, device: str = "auto", threads: int = 2) -> Engine:
+def prepare(
+    preset: Preset,
+    rate: Fraction,
+    device: str = "auto",
+    threads: int = 2,
+    *,
+    frame_count: int = 1,
+    first_index: int = 0,
+) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render."""
     machine.tune(threads)
-    return Engine.build(preset, rate, machine.pick_device(device))
+    chosen = machine.pick_device(device)
+    return Engine.build(preset, rate, chosen, frame_count=frame_count, first_index=first_index)
 
 
 def recipe(engine: Engine) -> str:
@@ -240,8 +250,9 @@ def _open(request: VideoRequest) -> Clip:
     )
 
 
-def _engine(request: VideoRequest, rate: Fraction) -> Engine:
-    return prepare(request.preset, rate, request.device, request.threads)
+def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
+    frames = {"frame_count": info.frame_count, "first_index": info.first_index}
+    return prepare(request.preset, info.rate, request.device, request.threads, **frames)
 
 
 def _encode(

@@ -28,8 +28,8 @@ class LayerEnergy:
 
 
 def build(objectives: Sequence[Objective]) -> list[LayerEnergy]:
-    """The terms of a preset's objectives, in order."""
-    return [LayerEnergy(objective.layer, objective.weight) for objective in objectives]
+    """The terms of a preset's objectives, in order; what has no weight is left out."""
+    return [LayerEnergy(o.layer, o.weight) for o in objectives if o.weight]
 
 
 def total(terms: Sequence[LayerEnergy], features: Features) -> Tensor:

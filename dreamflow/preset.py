@@ -3,20 +3,22 @@
 A preset file is laid on the one it `extends`, that one on its own, and all on the defaults of the
 settings classes; `--set` comes on top. Mappings are merged, lists are replaced. Every value keeps
 the place it was written at, so that every complaint points there and `presets show` can tell where
-a value came from. Free of torch.
+a value came from. A setting that moves over the render (see `schedule`) is kept beside the plain
+ones as a curve, and is a plain number in what `Preset.at` returns. Free of torch.
 """
 
 import difflib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, SupportsFloat
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from dreamflow import settings
 from dreamflow.errors import PresetError, UsageError
@@ -37,6 +39,9 @@ from dreamflow.strict_yaml import (
     resolve,
     written,
 )
+
+if TYPE_CHECKING:
+    from dreamflow.schedule import Curve
 
 MAX_LEVELS = 16
 """How many presets may extend one another in a row."""
@@ -62,9 +67,74 @@ class Preset(Stage):
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
     output: Output = Field(Output(), description="How the result is encoded.")
 
+    _curves: "dict[str, Curve]" = PrivateAttr(default_factory=dict)
+    """What moves, by dotted path; the field itself then holds its default."""
+    _tracks: dict[str, tuple[float, ...]] = PrivateAttr(default_factory=dict)
+    """The curves' numbers for each output frame of one render."""
+
+    def resolved(self, frame_count: int, fps: SupportsFloat) -> Self:
+        """The preset with all curves evaluated for a render of so many frames at that rate.
+
+        Raises PresetError for a curve that leaves the range of its setting, or the numbers.
+        """
+        if not self._curves:
+            return self
+        preset = self.model_copy()
+        preset._tracks = {
+            path: _track(path, curve, frame_count, float(fps), self.seed)
+            for path, curve in self._curves.items()
+        }
+        return preset
+
     def at(self, frame: int) -> Self:
-        """The plain numbers in force at output frame `frame`, counted from 0."""
-        return self
+        """The plain numbers in force at output frame `frame`, counted from 0.
+
+        A preset with curves must be `resolved` first; after its end the last values hold.
+        """
+        if not self._curves:
+            return self
+        preset = self.model_copy()
+        for path, curve in self._curves.items():
+            track = self._tracks.get(path)
+            if track is None:
+                raise ValueError(f"{path} is the curve {curve.source!r}: resolve the preset first")
+            number = track[min(frame, len(track) - 1)]
+            preset = _with_number(preset, path.split("."), number)
+        preset._curves = {}
+        preset._tracks = {}
+        return preset
+
+
+def _with_number(value: Any, path: list[str], number: float) -> Any:
+    """A preset, stage or list with the number at `path`, which its range is known to hold."""
+    if not path:
+        return number
+    head, *rest = path
+    if isinstance(value, tuple):
+        at = int(head)
+        return (*value[:at], _with_number(value[at], rest, number), *value[at + 1 :])
+    return value.model_copy(update={head: _with_number(getattr(value, head), rest, number)})
+
+
+def _track(path: str, curve: "Curve", frame_count: int, fps: float, seed: int) -> tuple[float, ...]:
+    """The curve's number for each frame, whole where the setting is."""
+    schema = _schema_at(_steps(path))
+    try:
+        values = curve.over(frame_count, fps, seed)
+    except PresetError as error:
+        raise PresetError(f"{path}: {error}") from None
+    if schema["type"] == "integer":
+        values = values.round()
+    outside = (values < schema["minimum"]) | (values > schema["maximum"])
+    if outside.any():
+        frame = int(outside.argmax())
+        words = settings.allowed(schema, schema.get("unit", ""))
+        raise PresetError(f"{path} is {values[frame]:g} at frame {frame}; it must be {words}")
+    return tuple(values.astype(int).tolist() if schema["type"] == "integer" else values.tolist())
+
+
+def _steps(path: str) -> list[int | str]:
+    return [int(step) if step.isdecimal() else step for step in path.split(".")]
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
@@ -157,7 +227,7 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    return _with_weights_found(tree, source, problems)
+    return _with_weights_found(_curves_whole(tree), source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -230,8 +300,8 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
             f"--set {_printable(override)}: write KEY=VALUE, as in --set dream.octaves=3"
         )
     mark = _set_mark(key)
-    value = compose(text, mark.source, problems, positions=False)
     path = key.split(".")
+    value = _override_value(path, text, mark, problems)
     try:
         if value is None:
             raise PresetError("the value is missing")
@@ -243,6 +313,16 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
     except PresetError as error:
         problems.append(Problem(mark, str(error)))
         return tree
+
+
+def _override_value(path: list[str], text: str, mark: Mark, problems: list[Problem]) -> Node | None:
+    """A curve's text is taken whole: to YAML, `0: (1), 60: (3)` would be something else."""
+    # Any index does to tell what moves; one of 5,000 digits is refused later.
+    steps = [0 if step.isdecimal() else step for step in path[:MAX_DEPTH]]
+    if _moves(steps) and text.isprintable() and _KEYFRAMES.match(text):
+        return Scalar(mark, text, text)
+    value = compose(text, mark.source, problems, positions=False)
+    return None if value is None else _curves_whole(value, tuple(steps))
 
 
 def _set_mark(key: str) -> Mark:
@@ -281,8 +361,10 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
     """The tree as a Preset, or one PresetError for `problems` and all that is wrong in the tree."""
     inherits_unknown = "extends" in tree.entries
     tree = tree.without("extends")
+    curves: dict[str, Curve] = {}
+    still = _without_curves(tree, (), curves, problems := [*problems])
     try:
-        preset = Preset.model_validate(plain(tree))
+        preset = Preset.model_validate(plain(still))
     except ValidationError as error:
         found = [e for e in error.errors(include_url=False) if not _is_consequence(e)]
         if inherits_unknown:
@@ -290,6 +372,7 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
         problems = problems + [_explained(e, tree) for e in found]
     else:
         if not problems:
+            preset._curves = curves
             return preset
     raise refusal(sorted(problems, key=lambda problem: problem.mark))
 
@@ -356,6 +439,86 @@ def _allowed(path: list[int | str]) -> str:
     return settings.allowed(schema, schema.get("unit", ""))
 
 
+# ── curves ───────────────────────────────────────────────────────────────────────────────────────
+
+_KEYFRAMES = re.compile(r"\s*[0-9.]+\s*[fs%]?\s*:\s*\(")
+_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e)\b")
+"""What tells a curve, right or wrong, from a text that has no business there, such as `yes`."""
+
+Steps = tuple[int | str, ...]
+"""Where a value is in the tree."""
+
+
+@functools.cache
+def _moving() -> frozenset[str]:
+    """Keys of the settings that may be curves, as `settings_table` spells them."""
+    return frozenset(row.key for row in settings_table() if row.moves)
+
+
+def _moves(path: Many[int | str]) -> bool:
+    return _key(path) in _moving()
+
+
+def _key(path: Many[int | str]) -> str:
+    """`objectives[].weight` for every item of the list."""
+    return "".join("[]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+
+
+def _curves_whole(node: Node, path: Steps = ()) -> Any:
+    """The tree with each curve's mapping as one value, that replaces what it is laid on."""
+    if isinstance(node, Sequence):
+        items = tuple(_curves_whole(item, (*path, i)) for i, item in enumerate(node.items))
+        return replace(node, items=items)
+    if not isinstance(node, Mapping):
+        return node
+    if _moves(path):
+        return replace(node, whole=True)
+    entries = {key: _curves_whole(value, (*path, key)) for key, value in node.entries.items()}
+    return replace(node, entries=entries)
+
+
+def _without_curves(
+    node: Node, path: Steps, curves: "dict[str, Curve]", problems: list[Problem]
+) -> Any:
+    """The tree less its curves, which are read into `curves`."""
+    if isinstance(node, Sequence):
+        items = enumerate(node.items)
+        found = tuple(_without_curves(item, (*path, i), curves, problems) for i, item in items)
+        return replace(node, items=found)
+    if not isinstance(node, Mapping):
+        return node
+    entries = {}
+    for key, value in node.entries.items():
+        here = (*path, key)
+        if _moves(here) and _is_curve(value):
+            _read_curve(value, ".".join(map(str, here)), curves, problems)
+        else:
+            entries[key] = _without_curves(value, here, curves, problems)
+    return replace(node, entries=entries)
+
+
+def _is_curve(node: Node) -> bool:
+    if isinstance(node, Mapping):
+        return True
+    if not (isinstance(node, Scalar) and isinstance(node.value, str)):
+        return False
+    return bool(_CURVE.search(node.value)) or isinstance(resolve(node.value), int | float)
+
+
+def _read_curve(node: Node, path: str, curves: "dict[str, Curve]", problems: list[Problem]) -> None:
+    """Parse one curve; what is wrong with it becomes a problem at its place."""
+    from dreamflow import schedule  # NumPy takes longer to load than all presets
+
+    try:
+        curves[path] = schedule.parse(plain(node))
+    except schedule.CurveError as error:
+        at = node
+        if isinstance(node, Mapping) and error.entry in node.entries:
+            at = node.entries[error.entry]
+        text = str(error) if node.mark == _set_mark(path) else f"{path}: {error}"
+        problems.append(Problem(at.mark, text))
+
+
 # ── describing ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -387,7 +550,7 @@ def _schema_at(path: list[int | str]) -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a preset file, for editors."""
-    schema = dict(_schema())
+    schema = _with_curves_allowed(_schema())
     properties = {
         "extends": {"type": "string", "description": "The preset this one is laid on."},
         **schema["properties"],
@@ -402,6 +565,33 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+_CURVE_SCHEMAS = [
+    {"type": "string", "description": "Keyframes or an expression, as in 0:(1), 5s:(2+sin(t/9))."},
+    {
+        "type": "object",
+        "description": "Keys in frames, seconds (5s) or per cent (50%), and how to ease.",
+        "properties": {"ease": {"enum": ["linear", "in", "out", "in-out", "hold", "spline"]}},
+        "patternProperties": {
+            r"^[0-9]+(\.[0-9]+)?[fs%]?$": {"anyOf": [{"type": "number"}, {"type": "string"}]}
+        },
+        "additionalProperties": False,
+    },
+]
+
+
+def _with_curves_allowed(schema: Any) -> Any:
+    """The schema with a curve as another choice wherever a setting can move."""
+    if isinstance(schema, list):
+        return [_with_curves_allowed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("moves") is not True:
+        return {key: _with_curves_allowed(value) for key, value in schema.items()}
+    bounds = {key: schema[key] for key in ("type", "minimum", "maximum")}
+    rest = {key: value for key, value in schema.items() if key not in bounds and key != "moves"}
+    return {**rest, "anyOf": [bounds, *_CURVE_SCHEMAS]}
+
+
 @dataclass(frozen=True)
 class SettingRow:
     """One setting as the documentation lists it, every cell a text."""
@@ -411,6 +601,8 @@ class SettingRow:
     unit: str
     default: str
     help: str
+    moves: str
+    """`yes` for what may be a curve."""
 
 
 @functools.cache
@@ -426,31 +618,39 @@ def _rows(schema: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
             yield from _rows(part, f"{key}.")
             continue
         unit, default = part.get("unit", ""), str(part.get("default", ""))
-        yield SettingRow(key, settings.allowed(part), unit, default, part["description"])
+        moves = "yes" if part.get("moves") else ""
+        yield SettingRow(key, settings.allowed(part), unit, default, part["description"], moves)
         if "items" in part:
             yield from _rows(part["items"], f"{key}[].")
 
 
 def settings_markdown() -> str:
     """`settings_table()` as a Markdown table."""
-    lines = ["| key | takes | unit | default | what it does |", "|---|---|---|---|---|"]
+    lines = ["| key | takes | unit | default | moves | what it does |", "|---|---|---|---|---|---|"]
     for row in settings_table():
         default = f"`{row.default}`" if row.default else ""
-        lines.append(f"| `{row.key}` | {row.allowed} | {row.unit} | {default} | {row.help} |")
+        cells = (f"`{row.key}`", row.allowed, row.unit, default, row.moves, row.help)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def dump(preset: Preset) -> str:
     """The preset as YAML with every value spelled out; it reads back to an equal preset."""
-    return yaml.dump(
-        preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
-    )
+    tree = preset.model_dump(mode="json")
+    for path, curve in preset._curves.items():
+        *outer, last = _steps(path)
+        holder: Any = tree
+        for step in outer:
+            holder = holder[step]
+        holder[last] = _Keys(curve.source) if isinstance(curve.source, dict) else curve.source
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def annotated(preset: Preset, origins: dict[str, str]) -> str:
     """`dump(preset)` with the origin of each value as a comment; it reads back all the same."""
     lines = dump(preset).splitlines()
-    ends = {line: origins[path] for path, line in _value_lines(yaml.compose("\n".join(lines)))}
+    values = _value_lines(yaml.compose("\n".join(lines)), origins)
+    ends = {line: origins[path] for path, line in values}
     width = max(len(lines[line]) for line in ends if len(lines[line]) <= _COMMENT_COLUMN)
     for line, origin in ends.items():
         lines[line] = f"{lines[line]:{width}}  # {origin}"
@@ -461,16 +661,18 @@ _COMMENT_COLUMN = 40
 """Comments are aligned for values that end before it; after longer ones they follow at once."""
 
 
-def _value_lines(node: yaml.Node, path: str = "") -> Iterator[tuple[str, int]]:
-    """The dotted path of every single value below `node`, and the line it ends on."""
-    if isinstance(node, yaml.MappingNode):
+def _value_lines(
+    node: yaml.Node, known: dict[str, str], path: str = ""
+) -> Iterator[tuple[str, int]]:
+    """The dotted path of every value below `node` that is `known`, and the line it ends on."""
+    if path in known:
+        yield path, node.end_mark.line
+    elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _value_lines(value, f"{path}.{key.value}".lstrip("."))
+            yield from _value_lines(value, known, f"{path}.{key.value}".lstrip("."))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _value_lines(item, f"{path}.{index}")
-    else:
-        yield path, node.end_mark.line
+            yield from _value_lines(item, known, f"{path}.{index}")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -482,7 +684,16 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+class _Keys(dict[str, Any]):
+    """A curve's mapping, written on one line."""
+
+
+def _represent_keys(dumper: yaml.SafeDumper, keys: _Keys) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", keys, flow_style=True)
+
+
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(_Keys, _represent_keys)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[str]:
@@ -498,7 +709,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _origin(tree: Mapping, path: str) -> str:
-    steps = [int(step) if step.isdecimal() else step for step in path.split(".")]
+    steps = _steps(path)
     found, node, _ = _locate(tree, tuple(steps))
     if len(found) < len(steps):
         return "default"

@@ -11,16 +11,16 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dreamflow.job import Finished, Started
-    from dreamflow.preset import Preset
     from dreamflow.render import RenderedFrame
+    from dreamflow.settings import Objective
 
     Event = Started | RenderedFrame | Finished
 
@@ -32,9 +32,9 @@ _WIDE = 70
 _RECENT_FRAMES = 20
 
 
-def view(kind: str, preset: Preset) -> AbstractContextManager[Show]:
-    """The view called `kind`, one of `VIEWS`, of a render of `preset`."""
-    return VIEWS[kind](preset)
+def view(kind: str) -> AbstractContextManager[Show]:
+    """The view called `kind`, one of `VIEWS`."""
+    return VIEWS[kind]()
 
 
 class Pace:
@@ -76,9 +76,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def current_objective(preset: Preset, frame: int) -> str:
-    """What the dream is after at output frame `frame`, as `features.9 ×1 + features.11 ×0.5`."""
-    terms = preset.at(frame).objectives
+def current_objective(terms: Sequence[Objective]) -> str:
+    """What the dream is after, as `features.9 ×1 + features.11 ×0.5`."""
     return " + ".join(f"{term.layer} ×{term.weight:g}" for term in terms if term.weight)
 
 
@@ -86,31 +85,31 @@ def current_objective(preset: Preset, frame: int) -> str:
 
 
 @contextmanager
-def _silent(_preset: Preset) -> Iterator[Show]:
+def _silent() -> Iterator[Show]:
     yield lambda _event: None
 
 
-def _automatic(preset: Preset) -> AbstractContextManager[Show]:
+def _automatic() -> AbstractContextManager[Show]:
     """A bar where somebody may be looking."""
-    return _bar(preset) if sys.stderr.isatty() else _silent(preset)
+    return _bar() if sys.stderr.isatty() else _silent()
 
 
-def _bar(preset: Preset) -> AbstractContextManager[Show]:
+def _bar() -> AbstractContextManager[Show]:
     from rich.console import Console
 
     console = Console(stderr=True)
     animated = console.is_terminal and not console.is_dumb_terminal
-    return _moving_bar(preset, console) if animated else _plain_lines(preset)
+    return _moving_bar(console) if animated else _plain_lines()
 
 
 @contextmanager
-def _plain_lines(preset: Preset) -> Iterator[Show]:
+def _plain_lines() -> Iterator[Show]:
     """One line per frame, for logs and for terminals that cannot move the cursor."""
     pace = Pace()
 
     def show(event: Event) -> None:
-        if _count(pace, event):
-            objective = current_objective(preset, pace.done - 1)
+        if _count(event, pace):
+            objective = current_objective(event.objectives)
             print(f"{pace}  {objective}", file=sys.stderr, flush=True)
         _summarise(event)
 
@@ -118,7 +117,7 @@ def _plain_lines(preset: Preset) -> Iterator[Show]:
 
 
 @contextmanager
-def _moving_bar(preset: Preset, console: Console) -> Iterator[Show]:
+def _moving_bar(console: Console) -> Iterator[Show]:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
@@ -131,8 +130,8 @@ def _moving_bar(preset: Preset, console: Console) -> Iterator[Show]:
         task = bar.add_task("opening", total=None)
 
         def show(event: Event) -> None:
-            if _count(pace, event):
-                objective = current_objective(preset, pace.done - 1)
+            if _count(event, pace):
+                objective = current_objective(event.objectives)
                 text = f"{pace}  {objective}" if console.width >= _WIDE else _short(pace)
                 bar.update(task, completed=pace.done, description=text)
             elif pace.done == 0:
@@ -148,7 +147,7 @@ def _short(pace: Pace) -> str:
     return f"{pace.done}/{pace.total} {clock(pace.seconds_left)}"
 
 
-def _count(pace: Pace, event: Event) -> bool:
+def _count(event: Event, pace: Pace) -> TypeGuard[RenderedFrame]:
     """Keep the pace; whether the event was a frame."""
     from dreamflow.job import Started
     from dreamflow.render import RenderedFrame
@@ -171,12 +170,12 @@ def _summarise(event: Event) -> None:
 
 
 @contextmanager
-def _json_lines(_preset: Preset) -> Iterator[Show]:
+def _json_lines() -> Iterator[Show]:
     """One JSON object per event and line on stdout; where nobody listens any more, none."""
     pace = Pace()
 
     def show(event: Event) -> None:
-        _count(pace, event)
+        _count(event, pace)
         write_out(json.dumps(facts(event, pace)))
 
     yield show
@@ -204,7 +203,7 @@ def facts(event: Event, pace: Pace) -> dict[str, Any]:
     }
 
 
-VIEWS: dict[str, Callable[[Preset], AbstractContextManager[Show]]] = {
+VIEWS: dict[str, Callable[[], AbstractContextManager[Show]]] = {
     "auto": _automatic,
     "bar": _bar,
     "json": _json_lines,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from dreamflow.objectives import LayerEnergy
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
-    from dreamflow.settings import Dream
+    from dreamflow.settings import Dream, Objective
 
 logger = logging.getLogger("dreamflow")
 
@@ -42,6 +42,8 @@ class RenderedFrame:
     """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
     seconds: float
     """Time it took, decoding and encoding left out."""
+    objectives: tuple[Objective, ...]
+    """What it was dreamed for, with the weights in force at this frame."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Engine:
     flow: FlowMethod
     rate: Fraction
     """Frames per second of the render; settings that are rates are re-scaled to it."""
+    first_index: int = 0
+    """Source index of the first output frame, from which curves count."""
 
     @classmethod
     def build(
@@ -62,19 +66,32 @@ class Engine:
         rate: Fraction,
         device: torch.device | str = "cpu",
         *,
+        frame_count: int = 1,
+        first_index: int = 0,
         extractor: Extractor | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
-        An `extractor` that has the preset's layers already saves the loading.
+        `frame_count` output frames from `first_index` on are what curves stretch over. An
+        `extractor` that has the preset's layers already saves the loading. Raises PresetError for
+        a curve that leaves its setting's range.
         """
         from dreamflow import networks
 
+        preset = preset.resolved(frame_count, rate)
         if extractor is None:
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
-        return cls(preset, extractor, terms, FlowMethod(preset.follow.flow), rate)
+        flow = FlowMethod(preset.follow.flow)
+        return cls(preset, extractor, terms, flow, rate, first_index)
+
+    def at(self, index: int) -> Engine:
+        """The engine with the plain numbers in force at source frame `index`."""
+        preset = self.preset.at(index - self.first_index)
+        if preset is self.preset:
+            return self
+        return replace(self, preset=preset, terms=objectives.build(preset.objectives))
 
     @property
     def device(self) -> torch.device:
@@ -91,22 +108,24 @@ def render(
     """
     for index, array in enumerate(sources, first_index):
         began = time.perf_counter()
+        now = engine.at(index)
         full = to_image(array, engine.device)
-        source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size))
+        source = warp.resize(full, dream_size(full.shape[-2:], now.preset.dream.size))
         source = source.clamp(0, 1)
-        start = start_image(engine, carry, source)
+        start = start_image(now, carry, source)
         if start is None:
-            dreamed = dream_from_scratch(engine, source, index)
+            dreamed = dream_from_scratch(now, source, index)
         else:
-            dreamed = dream_on(engine, start, source, index)
+            dreamed = dream_on(now, start, source, index)
         carry = Carry(index, source, dreamed - source)
         image = compose(full, carry.residual)
-        yield RenderedFrame(index, image, carry, start is None, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        yield RenderedFrame(index, image, carry, start is None, seconds, now.preset.objectives)
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
     """Say that frames of (height, width) are too small for all octaves; once per job is enough."""
-    preset = engine.preset
+    preset = engine.at(engine.first_index).preset
     octaves = max(preset.dream.octaves, preset.follow.octaves)
     settings = preset.dream.model_copy(update={"octaves": octaves})
     height, width = dream_size(size, settings.size)

@@ -16,9 +16,13 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def setting(default: Any, help: str, *, unit: str = "", **bounds: Any) -> Any:
-    """A field with its line of help and its unit; `bounds` are pydantic's (ge, le, gt, ...)."""
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+def setting(default: Any, help: str, *, unit: str = "", moves: bool = False, **bounds: Any) -> Any:
+    """A field with its line of help and its unit; `bounds` are pydantic's (ge, le, gt, ...).
+
+    One that `moves` may be given as a curve (see `schedule`), so that it changes over a render.
+    """
+    extra: dict[str, Any] = {"unit": unit, "moves": True} if moves else {"unit": unit}
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 
 class Objective(Stage):
@@ -26,7 +30,7 @@ class Objective(Stage):
 
     layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
     weight: float = setting(
-        1.0, "Share of this term in the sum; negative suppresses.", ge=-100, le=100
+        1.0, "Share of this term in the sum; negative suppresses.", moves=True, ge=-100, le=100
     )
 
 
@@ -39,26 +43,40 @@ class Dream(Stage):
         unit="px",
     )
     octaves: int = setting(4, "Scales dreamed, from small to full.", ge=1, le=16)
-    octave_scale: float = setting(1.4, "Ratio of one octave's side to the next.", ge=1.05, le=4)
-    steps: int = setting(10, "Ascent steps per octave.", ge=0, le=1000)
-    step_size: float = setting(
-        2.5, "How far one step moves the average pixel.", unit="8-bit levels", ge=0, le=64
+    octave_scale: float = setting(
+        1.4, "Ratio of one octave's side to the next.", moves=True, ge=1.05, le=4
     )
-    jitter: int = setting(16, "Largest random shift before each step.", unit="px", ge=0, le=512)
+    steps: int = setting(10, "Ascent steps per octave.", moves=True, ge=0, le=1000)
+    step_size: float = setting(
+        2.5,
+        "How far one step moves the average pixel.",
+        unit="8-bit levels",
+        moves=True,
+        ge=0,
+        le=64,
+    )
+    jitter: int = setting(
+        16, "Largest random shift before each step.", unit="px", moves=True, ge=0, le=512
+    )
     smoothing: float = setting(
-        1.0, "Width of the gradient's blur; 0 for none.", unit="px", ge=0, le=32
+        1.0, "Width of the gradient's blur; 0 for none.", unit="px", moves=True, ge=0, le=32
     )
     chroma: float = setting(
-        0.42, "Share of the gradient's colour that is kept; 1 is neon.", ge=0, le=2
+        0.42, "Share of the gradient's colour that is kept; 1 is neon.", moves=True, ge=0, le=2
     )
     spread: float = setting(
         0.6,
         "How evenly the dream covers the picture: 0 grows what is strong, 1 lifts the faint to it.",
+        moves=True,
         ge=0,
         le=1,
     )
     limit: float = setting(
-        4.0, "Cap on one gradient value, in mean absolute values; 0 for none.", ge=0, le=1000
+        4.0,
+        "Cap on one gradient value, in mean absolute values; 0 for none.",
+        moves=True,
+        ge=0,
+        le=1000,
     )
 
 
@@ -70,24 +88,28 @@ class Follow(Stage):
         0.985,
         "Share of the carried dream kept from frame to frame.",
         unit="per frame at 30 fps",
+        moves=True,
         ge=0,
         le=1,
     )
     octaves: int = setting(
         2, "Scales dreamed in a frame that starts from a carried dream.", ge=1, le=16
     )
-    steps: int = setting(3, "Ascent steps per octave in such a frame.", ge=0, le=1000)
+    steps: int = setting(3, "Ascent steps per octave in such a frame.", moves=True, ge=0, le=1000)
     effort: float = setting(
-        0.2, "Step size of such a frame, as a share of `dream.step_size`.", ge=0, le=4
+        0.2, "Step size of such a frame, as a share of `dream.step_size`.", moves=True, ge=0, le=4
     )
     restart: float = setting(
         0.25,
         "A frame of which less can be followed is dreamed from scratch.",
         unit="share of the picture",
+        moves=True,
         ge=0,
         le=1,
     )
-    softness: float = setting(1.5, "Blur of the occlusion mask's edge.", unit="px", ge=0, le=32)
+    softness: float = setting(
+        1.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
+    )
 
 
 class Color(Stage):
@@ -96,11 +118,12 @@ class Color(Stage):
     anchor: Literal["source", "none"] = setting(
         "source", "Whose mean and spread of colour (CIELAB) the dream is pulled to."
     )
-    strength: float = setting(0.7, "Pull of a frame dreamed from scratch.", ge=0, le=1)
+    strength: float = setting(0.7, "Pull of a frame dreamed from scratch.", moves=True, ge=0, le=1)
     rate: float = setting(
         0.3,
         "Pull of a frame that starts from a carried dream.",
         unit="per frame at 30 fps",
+        moves=True,
         ge=0,
         le=1,
     )

@@ -87,6 +87,8 @@ class Mapping:
     mark: Mark
     entries: "dict[str, Node]"
     keys: dict[str, Mark]
+    whole: bool = False
+    """Whether it is one value: laid on another it replaces that, and is not merged with it."""
 
     def replaced(self, key: str, value: "Node", key_mark: Mark) -> "Mapping":
         """The same mapping with one entry set; a key that was there keeps its place."""
@@ -100,6 +102,8 @@ class Mapping:
 
     def laid_on(self, base: "Mapping") -> "Mapping":
         """Both together: mappings are merged key by key, of everything else this one's counts."""
+        if self.whole:
+            return self
         entries = dict(base.entries)
         for key, over in self.entries.items():
             below = entries.get(key)

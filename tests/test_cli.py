@@ -440,7 +440,7 @@ def test_the_current_objective_leaves_out_what_has_no_weight():
         "base",
         overrides=["objectives=[{layer: a, weight: 0.5}, {layer: b, weight: 0}, {layer: c}]"],
     )
-    assert current_objective(chosen, 0) == "a ×0.5 + c ×1"
+    assert current_objective(chosen.objectives) == "a ×0.5 + c ×1"
 
 
 def test_a_bar_that_is_no_terminal_is_a_line_per_frame(call, media):
@@ -453,7 +453,7 @@ def test_a_bar_that_is_no_terminal_is_a_line_per_frame(call, media):
 
 
 def test_a_target_from_a_stranger_sends_the_terminal_no_codes(capsys):
-    with view("bar", preset.load("base")) as show:
+    with view("bar") as show:
         show(Finished("\x1b[2Ja.mp4", 1, 2.0))
     assert capsys.readouterr().err == "\\x1b[2Ja.mp4: 1 frame in 0:02\n"
     assert printable("a\nb🦎\udcff") == "a\\nb🦎\\udcff"

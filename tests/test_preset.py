@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -373,6 +374,11 @@ def test_an_override_of_a_stage_is_laid_on_it_like_a_preset():
             "--set objectives.1.weight: no item '1'; the list has items 0 to 0",
         ),
         ("objectives.x=2", "--set objectives.x: no item 'x'; the list has items 0 to 0"),
+        (
+            f"objectives.{'9' * 5000}.weight=0:(1)",
+            f"--set objectives.{'9' * 5000}.weight: "
+            f"no item '{'9' * 56}...; the list has items 0 to 0",
+        ),
         ("extends=acid", "--set extends: cannot be set; choose the preset with --preset"),
         ("a" + ".a" * 5000 + "=1", "--set a" + ".a" * 5000 + ": more than 16 levels deep"),
     ],
@@ -463,6 +469,166 @@ def test_reading_presets_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
+# ── curves ──
+
+MOVING = """\
+objectives:
+  - {layer: a, weight: {0: 1, 50%: 0, ease: in-out}}
+  - {layer: b, weight: "0:(0), 50%:(1)"}
+dream: {step_size: "0:(1), 60:(3)", steps: 1+t/20, chroma: 0.5}
+follow:
+  effort: 0.2 + 0.1*sin(t/9)
+"""
+
+
+def test_curves_are_plain_numbers_at_every_frame():
+    moving = load(write("p.yaml", MOVING)).resolved(101, 25)
+    at = [moving.at(frame) for frame in range(101)]
+    assert [at[i].dream.step_size for i in (0, 30, 60, 100)] == [1, 2, 3, 3]
+    assert [at[i].dream.steps for i in (0, 9, 11, 100)] == [1, 1, 2, 6]
+    assert all(type(each.dream.steps) is int for each in at)
+    assert [[o.weight for o in at[i].objectives] for i in (0, 25, 50)] == [
+        [1, 0],
+        [0.5, 0.5],
+        [0, 1],
+    ]
+    assert at[9].follow.effort == pytest.approx(0.2 + 0.1 * math.sin(1))
+    assert at[9] == Preset.model_validate(at[9].model_dump())
+    assert at[100] == moving.at(5000)
+
+
+def test_a_preset_with_curves_has_to_know_the_render_first():
+    with pytest.raises(ValueError, match="resolve the preset first"):
+        load(write("p.yaml", MOVING)).at(0)
+
+
+@pytest.mark.parametrize("value", ["'1.5'", "0:(1.5)", "{0: 1.5}", "3/2"])
+def test_a_constant_curve_is_the_plain_number_at_every_frame(value):
+    still = load(write("p.yaml", GROUND + "dream: {step_size: 1.5}"))
+    moving = load(write("q.yaml", GROUND + f"dream:\n  step_size: {value}\n"))
+    assert moving != still
+    assert moving.resolved(9, 30).at(4) == still.at(4) == still
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0:(1), 60:(70)", "dream.step_size is 64.25 at frame 55; "
+         "it must be a number from 0 to 64 (8-bit levels)"),
+        ("10-t", "dream.step_size is -1 at frame 11; "
+         "it must be a number from 0 to 64 (8-bit levels)"),
+        ("1/(sec-1)", "dream.step_size: is infinite at frame 30\n"
+         "  1/(sec-1)\n"
+         "   ^"),
+    ],
+)  # fmt: skip
+def test_a_curve_that_leaves_its_range_is_named_with_its_frame(value, message):
+    moving = load(write("p.yaml", GROUND + f"dream:\n  step_size: {value}\n"))
+    with pytest.raises(PresetError) as caught:
+        moving.resolved(100, 30)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("step_size: 0:(1), 60:(foo+1)",
+         ["p.yaml:3:14: dream.step_size: unknown name 'foo' (did you mean 'floor'?)",
+          "  0:(1), 60:(foo+1)",
+          "             ^"]),
+        ("step_size: 60:(1), 30:(2)",
+         ["p.yaml:3:14: dream.step_size: "
+          "keys must come in order, each later than the one before",
+          "  60:(1), 30:(2)",
+          "          ^"]),
+        ("step_size: t/0",
+         ["p.yaml:3:14: dream.step_size: is not a number at frame 0",
+          "  t/0",
+          "   ^"]),
+        ("step_size: 9**9**9**9",
+         ["p.yaml:3:14: dream.step_size: is infinite at frame 0",
+          "  9**9**9**9",
+          "      ^"]),
+        ("step_size: {0: 1, 5s: t/(}",
+         ["p.yaml:3:25: dream.step_size: here should be a number, a name or '(', not the end",
+          "  t/(",
+          "     ^"]),
+        ("step_size: {0: 1, 5x: 2}",
+         ["p.yaml:3:25: dream.step_size: "
+          "a key must be a frame (60), seconds (5s), 50% or ease, not '5x'"]),
+        ("octaves: 2+t",
+         ["p.yaml:3:12: dream.octaves: must be a whole number from 1 to 16, not '2+t'"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_curve_is_shown_with_a_caret(line, complaint):
+    assert complaints(GROUND + f"dream:\n  {line}\n") == complaint
+
+
+def test_a_curve_that_calls_the_system_is_refused_unread():
+    line = "step_size: __import__('os').system('touch here')"
+    said = complaints(GROUND + f"dream:\n  {line}\n")
+    assert said[0].startswith("p.yaml:3:14: dream.step_size: unknown function '__import__'")
+    assert not Path("here").exists()
+
+
+def test_a_curve_too_long_to_be_read_is_refused_in_short_lines():
+    said = complaints(GROUND + f"dream:\n  step_size: {'t+' * 5000}t\n")
+    assert said[0] == ("p.yaml:3:14: dream.step_size: 10001 characters; at most 10000 are read")
+    assert max(map(len, said)) < 100
+
+
+@pytest.mark.parametrize(
+    "value", ["0:(1), 60:(3)", "0: (1), 60: (3)", "{0: 1, 60: 3}", "'0:(1), 60:(3)'"]
+)
+def test_an_override_may_be_a_curve(value):
+    moving = load("base", overrides=[f"dream.step_size={value}", f"objectives.0.weight={value}"])
+    middle = moving.resolved(100, 30).at(30)
+    assert (middle.dream.step_size, middle.objectives[0].weight) == (2, 2)
+
+
+def test_a_wrong_curve_in_an_override_is_shown_with_a_caret():
+    assert refused("base", ["dream.step_size=0: (1), 60: (foo)"]) == [
+        "--set dream.step_size: unknown name 'foo' (did you mean 'floor'?)",
+        "  0: (1), 60: (foo)",
+        "               ^",
+    ]
+
+
+def test_a_curve_replaces_the_curve_it_is_laid_on():
+    write("p.yaml", GROUND + "dream: {step_size: {0: 1, 10: 9}}\n")
+    write("q.yaml", "extends: p.yaml\ndream: {step_size: {0: 2}}\n")
+    assert load("q.yaml").resolved(20, 30).at(10).dream.step_size == 2
+    assert load("q.yaml", overrides=["dream.step_size=3"]).at(10).dream.step_size == 3
+    over = load("q.yaml", overrides=["dream.step_size={5: 4}"])
+    assert over.resolved(20, 30).at(0).dream.step_size == 4
+
+
+def test_a_dumped_curve_reads_back_equal_and_knows_where_it_came_from():
+    moving, origins = load_with_origins(write("p.yaml", MOVING))
+    assert load(write("q.yaml", dump(moving))) == moving
+    assert dump(load("q.yaml")) == dump(moving)
+    text = preset.annotated(moving, origins)
+    assert load(write("q.yaml", text)) == moving
+    lines = [line.split() for line in text.splitlines()]
+    assert ["step_size:", "0:(1),", "60:(3)", "#", "p.yaml:4"] in lines
+    assert origins["objectives.0.weight"] == "p.yaml:2"
+
+
+def test_the_schema_lets_a_moving_setting_be_a_number_a_text_or_a_mapping():
+    properties = preset.json_schema()["properties"]
+    number, text, mapping = properties["dream"]["properties"]["step_size"]["anyOf"]
+    assert number == {"type": "number", "minimum": 0, "maximum": 64}
+    assert (text["type"], mapping["type"]) == ("string", "object")
+    assert properties["dream"]["properties"]["octaves"]["type"] == "integer"
+    assert "anyOf" in properties["objectives"]["items"]["properties"]["weight"]
+
+
+def test_the_table_marks_what_can_move():
+    rows = {row.key: row.moves for row in preset.settings_table()}
+    assert rows["dream.step_size"] == rows["objectives[].weight"] == rows["color.rate"] == "yes"
+    assert rows["dream.octaves"] == rows["dream.size"] == rows["seed"] == ""
+
+
 # ── describing ──
 
 TEXT = st.text(
@@ -549,7 +715,14 @@ LINES = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(LINES, st.lists(st.text(max_size=20) | LINES.map(lambda text: f"dream.steps={text}")))
+@given(
+    LINES,
+    st.lists(
+        st.text(max_size=20)
+        | LINES.map(lambda text: f"dream.steps={text}")
+        | st.text("0t5s:(,)+%*{}é\n\x1b", max_size=12).map(lambda text: f"dream.limit={text}")
+    ),
+)
 def test_any_file_and_override_is_read_or_refused_in_printable_lines(text, overrides):
     try:
         load(write("p.yaml", GROUND + text), overrides=overrides)

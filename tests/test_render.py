@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,7 +20,7 @@ from tiny import (
     texture,
 )
 
-from dreamflow import networks, warp
+from dreamflow import networks, preset, warp
 from dreamflow.dream import dream
 from dreamflow.errors import BadMediaError
 from dreamflow.frames import to_array, to_image
@@ -328,3 +330,60 @@ def test_a_rate_is_per_second_not_per_frame():
 def test_the_tiny_network_is_seeded():
     one, other = (TinyExtractor(seed=seed)(texture(16, 16))["second"] for seed in (0, 0))
     assert torch.equal(one, other)
+
+
+# ── settings that move ──
+
+
+def moving_engine(tmp_path, name="p.yaml", frame_count=4, first_index=0, **values):
+    """An engine over a preset file whose settings are `values`, resolved for a render."""
+    stages = {"dream": {**DREAM, **values}}
+    path = tmp_path / name
+    path.write_text(json.dumps({"objectives": [{"layer": "second"}], **stages}))
+    moving = preset.load(str(path)).resolved(frame_count, 30)
+    return replace(make_engine(moving), first_index=first_index)
+
+
+def images(sources, engine, **options):
+    return torch.cat([frame.image for frame in rendered(sources, engine, **options)])
+
+
+def test_a_constant_curve_renders_the_same_bits_as_the_number(tmp_path):
+    clip = panning_clip(4)
+    plain = images(clip, moving_engine(tmp_path, step_size=1.5))
+    assert torch.equal(images(clip, moving_engine(tmp_path, step_size="0:(1.5)")), plain)
+    assert torch.equal(images(clip, moving_engine(tmp_path, step_size={"0": 1.5})), plain)
+
+
+def test_a_moving_setting_counts_at_its_own_frame(tmp_path):
+    clip = panning_clip(4)
+    plain = images(clip, moving_engine(tmp_path, step_size=1.5))
+    moved = images(clip, moving_engine(tmp_path, step_size="0:(1.5), 1:(1.5), 2:(6)"))
+    assert torch.equal(moved[:2], plain[:2])
+    assert not torch.equal(moved[2], plain[2])
+
+
+def test_curves_count_from_the_first_output_frame_and_not_from_the_run(tmp_path):
+    clip = panning_clip(4)
+    values = {"step_size": "0:(1), 3:(8)"}
+    whole = rendered(clip, moving_engine(tmp_path, first_index=10, **values), first_index=10)
+    engine = moving_engine(tmp_path, first_index=10, **values)
+    rest = rendered(clip[2:], engine, first_index=12, carry=whole[1].carry)
+    for one, other in zip(whole[2:], rest, strict=True):
+        assert torch.equal(one.image, other.image)
+
+
+def test_an_objective_without_weight_is_no_term_and_without_any_nothing_is_dreamed(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "objectives:\n  - {layer: first, weight: '0:(1), 2:(0)'}\n"
+        "  - {layer: second, weight: '0:(0), 1:(1), 2:(0)'}\n"
+        "color: {anchor: none}\nfollow: {flow: none}\n"
+    )
+    engine = make_engine(preset.load(str(path)).resolved(3, 30))
+    layers = [[term.layer for term in engine.at(index).terms] for index in range(3)]
+    assert layers == [["first"], ["first", "second"], []]
+    clip = panning_clip(3)
+    *_, last = rendered(clip[2:], engine, first_index=2)
+    assert torch.equal(last.image, to_image(clip[2]))
+    assert [o.weight for o in last.objectives] == [0, 0]

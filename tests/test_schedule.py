@@ -1,0 +1,327 @@
+"""Curves: what is read, what comes out, what is refused, and that nothing is ever executed."""
+
+import math
+import time
+from contextlib import suppress
+
+import numexpr
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamflow.errors import PresetError
+from dreamflow.schedule import EASES, MAX_CHARACTERS, MAX_DEPTH, MAX_OPERATIONS, CurveError, parse
+
+T = np.arange(100.0)
+
+
+def over(source, frame_count=100, fps=30.0, seed=0):
+    return parse(source).over(frame_count, fps, seed)
+
+
+def refusal(source):
+    with pytest.raises(CurveError) as caught:
+        parse(source)
+    assert isinstance(caught.value, PresetError)
+    return caught.value
+
+
+# ── keyframes ──
+
+
+def test_deforums_default_zoom_is_its_formula():
+    values = over("0: (1.0025+0.002*sin(1.25*3.14*t/30))")
+    np.testing.assert_array_equal(values, 1.0025 + 0.002 * np.sin(1.25 * 3.14 * T / 30))
+
+
+def test_deforums_default_strength_is_constant():
+    assert set(over("0:(0.65)")) == {0.65}
+
+
+def test_numbers_are_joined_by_straight_lines_and_the_last_holds():
+    values = over("0:(0), 30:(10), 60:(0)")
+    np.testing.assert_allclose(values[:31], np.linspace(0, 10, 31))
+    np.testing.assert_allclose(values[30:61], np.linspace(10, 0, 31))
+    assert not values[60:].any()
+
+
+def test_an_expression_holds_until_the_next_key_and_a_number_glides_to_it():
+    values = over("0:(1), 10:(t), 20:(5)")
+    np.testing.assert_allclose(values[:11], np.linspace(1, 10, 11))
+    np.testing.assert_array_equal(values[10:20], T[10:20])
+    assert (values[20:] == 5).all()
+
+
+def test_the_first_value_holds_before_its_key():
+    assert (over("40:(t)")[:41] == 40).all()
+
+
+@pytest.mark.parametrize("source", [2.5, "2.5", " (2.5) ", "0:(2.5)", {0: 2.5}, {"0": "5/2"}])
+def test_a_constant_can_be_written_in_many_ways(source):
+    assert set(over(source)) == {2.5}
+
+
+def test_keys_are_frames_seconds_or_per_cent():
+    values = over({0: 0, "2s": 20, "50%": 10, "60f": 0}, frame_count=81, fps=10.0)
+    assert [values[i] for i in (0, 20, 40, 60, 80)] == [0, 20, 10, 0, 0]
+    np.testing.assert_array_equal(values, over("0:(0), 2s:(20), 50%:(10), 60:(0)", 81, 10.0))
+
+
+def test_seconds_keep_a_films_timing_at_any_rate():
+    for fps in (24000 / 1001, 25.0, 60.0):
+        assert over("0:(0), 1s:(1)", 200, fps)[round(fps)] == 1
+
+
+def test_keys_of_several_units_come_in_the_order_of_the_render():
+    assert over({0: 0, "5s": 1, "50%": 9}, 101, 10.0)[50] in (1, 9)
+    assert over({0: 0, "5s": 1, "100%": 9}, 11, 10.0)[10] == 9  # the end comes before 5 s here
+
+
+@pytest.mark.parametrize(
+    ("ease", "quarter"),
+    [("linear", 2.5), ("in", 0.625), ("out", 4.375), ("in-out", 1.5625), ("hold", 0.0)],
+)
+def test_an_easing_bends_the_way_between_two_numbers(ease, quarter):
+    values = over({0: 0, 40: 10, "ease": ease})
+    assert (values[0], values[10], values[40]) == (0, quarter, 10)
+
+
+def test_a_spline_is_smooth_meets_its_keys_and_never_overshoots():
+    values = over({0: 0, 20: 1, 50: 4, 99: 4, "ease": "spline"})
+    assert [values[i] for i in (0, 20, 50, 99)] == pytest.approx([0, 1, 4, 4])
+    assert values.min() >= 0
+    assert values.max() <= 4 + 1e-12
+    steps = np.diff(values)
+    assert (steps > -1e-12).all()
+    assert np.abs(np.diff(steps)).max() < 0.02  # straight lines have a corner of 0.05 at key 20
+
+
+# ── expressions ──
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.0025+0.002*sin(1.25*3.14*t/30)",
+        "-t % 7.0", "(t - 50) % 7", "5.5 % (t + 1)", "-(t-50) % 3.3",
+        "2.0 ** (t/10)", "-t**2", "2.0**-1 + t", "2.0**3.0**0.5 + t", "-2.0**2 + t",
+        "t - 3 - 2", "t / 3 / 2", "t*2 + 1*3", "1.5e-1*t + .5 + 2.*t",
+        "where(t < 30, t, 1)", "where((t > 3) & (t <= 9) | (t == 50), 1.5, 0.5)",
+        "where(~(t != 30), 2.0, 3.0)", "where((t >= 5) & ~(t > 50), t, -t)",
+        "sin(t)+cos(t)*tan(t/100)", "arcsin(t/100)+arccos(t/100)+arctan(t)",
+        "arctan2(t, t-50)", "sinh(t/50)+cosh(t/50)+tanh(t)", "arcsinh(t)+arccosh(t+1)",
+        "arctanh(t/100)", "log(t+1)+log10(t+1)+log1p(t)", "exp(-t)+expm1(t/100)",
+        "sqrt(t)+abs(t-50)", "floor(t/7)+ceil(t/7)", "+t - -t", "((((t))))",
+        "t//3 + (t-50)//7.0", "round(t/2)+trunc(t/3)+sign(t-50)", "log2(t+1)+hypot(t, 3)",
+        "fmod(t-50, 7)", "(t > 2) + (t > 1)", "2.5*(t > 2) + (t > 5)*t", "(t > 3) == (t > 5)",
+    ],
+)  # fmt: skip
+def test_the_numbers_are_numexprs(text):
+    expected = numexpr.evaluate(text, {"t": T})
+    np.testing.assert_allclose(over(text), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_what_numexpr_lacks_works_with_several_values():
+    np.testing.assert_array_equal(over("min(t, 30, 2*t)"), np.minimum(T, 30))
+    np.testing.assert_array_equal(over("max(t, 30, 40)"), np.maximum(T, 40))
+    np.testing.assert_array_equal(over("clip(t, 10, 20)"), T.clip(10, 20))
+    np.testing.assert_array_equal(over("sin(2*pi*t/e)"), np.sin(2 * math.pi * T / math.e))
+
+
+def test_commas_inside_functions_do_not_end_a_key():
+    values = over("0:(where(t<30, max(t, 2), 1)), 60:(min(3, 4))")
+    np.testing.assert_array_equal(values[:60], np.where(T < 30, np.maximum(T, 2), 1)[:60])
+    assert (values[60:] == 3).all()
+
+
+def test_the_variables_are_those_of_the_render():
+    assert over("t + max_f + s", 11, seed=7)[10] == 10 + 10 + 7
+    np.testing.assert_allclose(over("sec * fps", fps=24000 / 1001), T)
+
+
+def test_a_comparison_alone_is_nought_or_one():
+    assert list(over("t >= 2", 4)) == [0, 0, 1, 1]
+    assert list(over("1*(t>0) + 1*(t>1)", 4)) == [0, 1, 2, 2]
+
+
+def test_waves_go_from_nought_to_one_with_period_one():
+    assert list(over("saw(t/4)", 6)) == [0, 0.25, 0.5, 0.75, 0, 0.25]
+    assert list(over("tri(t/4)", 6)) == [0, 0.5, 1, 0.5, 0, 0.5]
+    assert list(over("square(t/4)", 6)) == [1, 1, 0, 0, 1, 1]
+    assert list(over("pulse(t/4, 0.25)", 6)) == [1, 0, 0, 0, 1, 0]
+
+
+def test_a_beat_is_one_on_every_beat():
+    values = over("beat(120)", 61, 30.0)
+    assert list(np.flatnonzero(values == 1)) == [0, 15, 30, 45, 60]
+    assert (np.diff(values[:15]) < 0).all()
+
+
+def test_noise_is_smooth_seeded_and_in_range():
+    values = over("noise(t/20)", 2000, seed=1)
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert values.std() > 0.15
+    assert np.abs(np.diff(values)).max() < 0.08
+    np.testing.assert_array_equal(values, over("noise(t/20)", 2000, seed=1))
+    assert np.abs(values - over("noise(t/20)", 2000, seed=2)).max() > 0.2
+
+
+# ── refusing ──
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0:(1), 60:(foo+1)", "unknown name 'foo' (did you mean 'floor'?)\n"
+         "  0:(1), 60:(foo+1)\n"
+         "             ^"),
+        ("60:(1), 30:(2)", "keys must come in order, each later than the one before\n"
+         "  60:(1), 30:(2)\n"
+         "          ^"),
+        ("0:(1), 60:2", "a key's value stands in parentheses, as in 0:(1), not '2'\n"
+         "  0:(1), 60:2\n"
+         "            ^"),
+        ("0:(sin(t)", "here should be ')', not the end\n"
+         "  0:(sin(t)\n"
+         "           ^"),
+        ("t/0", "is not a number at frame 0\n"
+         "  t/0\n"
+         "   ^"),
+        ("0:(1), 5:(t/0)", "is infinite at frame 5\n"
+         "  0:(1), 5:(t/0)\n"
+         "             ^"),
+        ("9**9**9**9", "is infinite at frame 0\n"
+         "  9**9**9**9\n"
+         "      ^"),
+        ("t.real", "here should be an operator or the end, not '.'\n"
+         "  t.real\n"
+         "   ^"),
+        ("0 < t < 9", "comparisons do not chain; write (0 < t) & (t < 9)\n"
+         "  0 < t < 9\n"
+         "        ^"),
+        ("t > 3 & t < 9", "'&' joins comparisons, as in (t > 3) & (t < 9)\n"
+         "  t > 3 & t < 9\n"
+         "        ^"),
+        ("clip(t, 1)", "clip() takes 3 values, not 2\n"
+         "  clip(t, 1)\n"
+         "  ^"),
+        ("1e999", "the number is too large\n"
+         "  1e999\n"
+         "  ^"),
+        ("0.5:(1)", "a key in frames is a whole number; seconds are written 2.5s\n"
+         "  0.5:(1)\n"
+         "  ^"),
+    ],
+)  # fmt: skip
+def test_a_mistake_has_a_caret_under_its_column(text, message):
+    error = refusal(text)
+    assert str(error) == message
+    assert error.column == message.rpartition("\n")[2].index("^") - 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os')", "().__class__", "t.__class__", "lambda: 1", "[t for t in t]", "t[0]",
+        "eval(t)", "open(t)", "exec", "'a'", "t if t else t", "t := 1", "f'{t}'", "print(1)",
+        "numpy", "np.sin(t)", "where.__globals__", "0:(__import__('os').system('true'))", "`t`",
+        "audio", "\0", "", " ", "0:()", "0:(1),", "0:(1)+2", "sin", "sin()", "min(1)", "t t",
+        "1:30", "(1)(2)", "pi()",
+    ],
+)  # fmt: skip
+def test_everything_not_on_the_list_is_refused(text):
+    assert "^" in str(refusal(text)) or not text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * (MAX_CHARACTERS + 1), "1+" * 4999 + "1", "(" * 9999, "-" * 9999, "sin(" * 2499,
+        "2**" * 3333 + "2", "9**9**9**9", "where(" * 1600, "0:(1)," * 1666, "t " * 4999,
+        ",".join(f"{i}:({i})" for i in range(900)), "min(" + "t," * 4990 + "t)", "~" * 9999,
+        "a" * 10_000, "0:(" * 3000, "noise(" * (MAX_DEPTH - 2) + "t" + ")" * (MAX_DEPTH - 2),
+        "+".join(["noise(t)"] * (MAX_OPERATIONS // 4)), "9" * 10_000,
+    ],
+)  # fmt: skip
+def test_hostile_texts_cost_next_to_nothing(text):
+    best = math.inf
+    for _ in range(3):
+        began = time.process_time()
+        with suppress(CurveError):
+            parse(text)
+        best = min(best, time.process_time() - began)
+    assert best < 0.1
+
+
+def test_a_value_that_is_not_finite_names_its_first_frame():
+    with pytest.raises(CurveError, match="is infinite at frame 8\n  1/\\(max_f-1-t\\)\n   \\^"):
+        over("1/(max_f-1-t)", 10)
+
+
+def test_an_infinity_that_is_not_chosen_does_no_harm():
+    assert list(over("where(t > 0, 1/t, 5)", 3)) == [5, 1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("source", "entry", "message"),
+    [
+        ({"0": 1, "x": 3}, "x",
+         "a key must be a frame (60), seconds (5s), 50% or ease, not 'x'"),
+        ({"0": 1, "101%": 3}, "101%", "the key is too large"),
+        ({"0": "t+"}, "0",
+         "here should be a number, a name or '(', not the end\n  t+\n    ^"),
+        ({"0": "0:(1)"}, "0", "a key has one number or expression, not keys of its own"),
+        ({"0": True}, "0", "must be a number or an expression"),
+        ({"0": math.nan}, "0", "must be a finite number"),
+        ({"0": 1, "ease": "fast"}, "ease",
+         "ease must be one of linear, in, out, in-out, hold, spline, not 'fast'"),
+        ({str(i): "t+1" for i in range(4000)}, None,
+         "12000 characters; at most 10000 are read"),
+        ({}, None, "a curve has at least one key, as in {0: 1, 5s: 2}"),
+        ({"1s": 1, "1.0s": 2}, None, "two keys for the same time"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_mapping_names_its_entry(source, entry, message):
+    error = refusal(source)
+    assert (str(error), error.entry) == (message, entry)
+
+
+# ── anything at all ──
+
+WORDS = st.sampled_from(
+    ["t", "s", "pi", "max_f", "sec", "fps", "sin", "where", "min", "noise", "beat", "pulse", "(",
+     ")", ",", "+", "-", "*", "/", "%", "**", "<", ">=", "==", "&", "|", "~", "0", "1.5", "9e99",
+     ":", "0:(", "5s:(", "50%:(", "__class__", ".", "'", "[", " ", "\n", "é"]
+)  # fmt: skip
+TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=40)
+
+
+@settings(max_examples=500, deadline=200)
+@given(TEXTS, st.integers(1, 50), st.sampled_from([1.0, 23.976, 60.0]), st.integers(0, 2**32 - 1))
+def test_any_text_is_finite_numbers_or_a_refusal(text, frame_count, fps, seed):
+    try:
+        values = parse(text).over(frame_count, fps, seed)
+    except CurveError:
+        return
+    assert values.shape == (frame_count,)
+    assert values.dtype == np.float64
+    assert np.isfinite(values).all()
+
+
+NUMBERS = st.floats(-1e6, 1e6)
+KEYS = st.from_regex(r"\A[0-9]{1,3}(s|%|f|)\Z")
+
+
+@settings(max_examples=200, deadline=200)
+@given(st.dictionaries(KEYS, NUMBERS, min_size=1), st.sampled_from(EASES), st.integers(1, 300))
+def test_between_numbers_no_easing_leaves_their_range(keys, ease, frame_count):
+    try:
+        values = parse({**keys, "ease": ease}).over(frame_count, 24.0)
+    except CurveError:
+        return
+    low, high = min(keys.values()), max(keys.values())
+    margin = 1e-9 * max(1, abs(low), abs(high))
+    assert values.min() >= low - margin
+    assert values.max() <= high + margin
