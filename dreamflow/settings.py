@@ -95,9 +95,9 @@ class Follow(Stage):
     octaves: int = setting(
         2, "Scales dreamed in a frame that starts from a carried dream.", ge=1, le=16
     )
-    steps: int = setting(3, "Ascent steps per octave in such a frame.", moves=True, ge=0, le=1000)
+    steps: int = setting(2, "Ascent steps per octave in such a frame.", moves=True, ge=0, le=1000)
     effort: float = setting(
-        0.2, "Step size of such a frame, as a share of `dream.step_size`.", moves=True, ge=0, le=4
+        0.28, "Step size of such a frame, as a share of `dream.step_size`.", moves=True, ge=0, le=4
     )
     restart: float = setting(
         0.25,
