@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import dreamflow
-from dreamflow import machine, warp
+from dreamflow import machine
 from dreamflow import preset as presets
 from dreamflow.errors import UsageError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
@@ -27,8 +27,8 @@ from dreamflow.render import (
     RenderedFrame,
     compose,
     dream_from_scratch,
-    dream_size,
     render,
+    shrink,
     warn_of_dropped_octaves,
 )
 from dreamflow.video import ffmpeg, writer
@@ -191,7 +191,7 @@ def dream_still(still: Still, engine: Engine) -> Still:
     engine = engine.at(engine.first_index)
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
-    source = warp.resize(full, dream_size(full.shape[-2:], engine.preset.dream.size)).clamp(0, 1)
+    source = shrink(full, engine.preset.dream.size)
     residual = dream_from_scratch(engine, source, 0) - source
     return Still(to_array(compose(full, residual), still.pixels.dtype.itemsize * 8), still.alpha)
 

@@ -110,8 +110,7 @@ def render(
         began = time.perf_counter()
         now = engine.at(index)
         full = to_image(array, engine.device)
-        source = warp.resize(full, dream_size(full.shape[-2:], now.preset.dream.size))
-        source = source.clamp(0, 1)
+        source = shrink(full, now.preset.dream.size)
         start = start_image(now, carry, source)
         if start is None:
             dreamed = dream_from_scratch(now, source, index)
@@ -189,6 +188,11 @@ def compose(full: Tensor, residual: Tensor) -> Tensor:
     """The full-size source with the residual on it, enlarged to it."""
     size = (full.shape[-2], full.shape[-1])
     return (full + warp.resize(residual, size)).clamp(0, 1)
+
+
+def shrink(full: Tensor, limit: int | str) -> Tensor:
+    """The full-size source at the size that flow and dream run at (see `dream_size`)."""
+    return warp.resize(full, dream_size(full.shape[-2:], limit)).clamp(0, 1)
 
 
 def dream_size(size: tuple[int, ...], limit: int | str) -> tuple[int, int]:

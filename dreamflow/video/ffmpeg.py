@@ -290,7 +290,7 @@ def _start(arguments: Arguments, stdin: int) -> subprocess.Popen[bytes]:
 def _give_way(popen: subprocess.Popen[bytes]) -> None:
     """Let ffmpeg wait for the numeric threads, which all wait when one of them is interrupted.
 
-    Without it a render on two cores took an eighth longer. Large pipes wake both sides less often.
+    Without it a render on two cores took a tenth longer. Large pipes wake both sides less often.
     """
     with contextlib.suppress(OSError):  # a system may forbid either; it is only slower then
         os.setpriority(os.PRIO_PROCESS, popen.pid, _NICENESS)
