@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from dreamflow import settings
 from dreamflow.errors import PresetError, UsageError
-from dreamflow.settings import Color, Dream, Follow, Objective, Output, Stage, setting
+from dreamflow.settings import Camera, Color, Dream, Follow, Objective, Output, Stage, setting
 from dreamflow.strict_yaml import (
     MAX_DEPTH,
     Mapping,
@@ -64,6 +64,7 @@ class Preset(Stage):
     )
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
+    camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
     output: Output = Field(Output(), description="How the result is encoded.")
 

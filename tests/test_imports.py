@@ -21,7 +21,7 @@ LAYERS = {
     "description": {"preset", "strict_yaml"},
     "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
               "video.stills", "video.writer"},
-    "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
     "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip

@@ -1,0 +1,118 @@
+"""The camera: how the picture moves from one frame to the next, as one matrix and one resampling.
+
+Convention. A matrix `[3, 3]` maps a pixel of the last picture to where it goes in the next one,
+(x right, y down, 1), pixel centres at integers. Signs are those of Deforum's 2D mode, whose names
+stand beside ours:
+
+    zoom     zoom               over 1 dives into the picture
+    rotate   angle              positive turns it counter-clockwise
+    pan_x    translation_x      positive moves it to the right; here a share of the width
+    pan_y    translation_y      positive moves it down; here a share of the width, too
+    tilt     rotation_3d_x      positive leans its top away from the viewer
+    turn     rotation_3d_y      positive leans its right side away from the viewer
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamflow.filters import gaussian_blur
+from dreamflow.settings import Camera
+
+Matrix = NDArray[np.float64]
+Border = Literal["reflect", "wrap", "replicate", "outpaint"]
+
+_MARGIN = 2
+"""Pixels that a bicubic kernel reaches beyond the last one it is centred on."""
+
+
+def matrix(settings: Camera, size: tuple[int, int], share: float = 1.0) -> Matrix:
+    """The move of one frame for a picture of (height, width).
+
+    `share` is the part of the settings' move that is made: reference_fps / fps turns moves per
+    reference frame into moves per frame of the render. Each scales in its own way, zoom as a power,
+    the rest in proportion.
+    """
+    height, width = size
+    x, y = settings.center_x * width - 0.5, settings.center_y * height - 0.5
+    pan = (settings.pan_x * width * share, settings.pan_y * width * share)
+    zoom = settings.zoom**share
+    steps = (
+        _translation(pan[0] + x, pan[1] + y),
+        _leaning(math.radians(settings.tilt * share), math.radians(settings.turn * share), size),
+        _rotation(math.radians(settings.rotate * share)),
+        np.array([[1, settings.shear * share, 0], [0, 1, 0], [0, 0, 1]]),
+        np.diag([zoom, zoom, 1]),
+        _translation(-x, -y),
+    )
+    return np.linalg.multi_dot(steps)
+
+
+def _translation(x: float, y: float) -> Matrix:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+def _rotation(angle: float) -> Matrix:
+    """Counter-clockwise on a screen whose y points down."""
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
+
+
+def _leaning(tilt: float, turn: float, size: tuple[int, int]) -> Matrix:
+    """The picture's plane turned about its own axes and seen from one long side away."""
+    distance = max(size)
+    across = np.array([[1, 0, 0], [0, math.cos(tilt), 0], [0, -math.sin(tilt), 1]])
+    upright = np.array([[math.cos(turn), 0, 0], [0, 1, 0], [math.sin(turn), 0, 1]])
+    scale = np.diag([1 / distance, 1 / distance, 1])
+    return np.linalg.inv(scale) @ across @ upright @ scale
+
+
+def move(image: Tensor, by: Matrix, border: Border, fill: Tensor | None = None) -> Tensor:
+    """The picture after the move, in one bicubic resampling; low-passed where it shrinks.
+
+    Convention: image [1, C, H, W]; `by` a matrix as above. Beyond the border the picture goes on
+    mirrored (`reflect`), from its other side (`wrap`) or as its edge (`replicate`); `outpaint`
+    shows `fill` there, of the image's form, for the dream to grow on.
+    """
+    if np.array_equal(by, np.eye(3)):
+        return image
+    height, width = image.shape[-2:]
+    x, y = _sources(np.linalg.inv(by), height, width, image)
+    moved = _sample(_low_passed(image, by), x, y, border)
+    if border != "outpaint" or fill is None:
+        return moved
+    inside = ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).to(image.dtype)
+    return fill + (moved - fill) * inside
+
+
+def _sources(inverse: Matrix, height: int, width: int, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each pixel comes from, x and y `[1, H, W]`; what lies behind the viewer comes from afar."""
+    rows = torch.from_numpy(inverse).to(image.device, torch.float32)
+    x = torch.arange(width, device=image.device, dtype=torch.float32)
+    y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]
+    from_x, from_y, depth = (row[0] * x + row[1] * y + row[2] for row in rows)
+    depth = depth.clamp(min=1e-3)
+    return (from_x / depth)[None], (from_y / depth)[None]
+
+
+def _sample(image: Tensor, x: Tensor, y: Tensor, border: Border) -> Tensor:
+    height, width = image.shape[-2:]
+    padding = "reflection" if border == "reflect" else "border"
+    if border == "wrap":
+        x, y = x.remainder(width) + _MARGIN, y.remainder(height) + _MARGIN
+        image = F.pad(image, (_MARGIN,) * 4, mode="circular")
+        height, width = image.shape[-2:]
+    # grid_sample's own frame: -1 and 1 are the centres of the first and last pixel.
+    grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), dim=-1)
+    return F.grid_sample(image, grid, mode="bicubic", padding_mode=padding, align_corners=True)
+
+
+def _low_passed(image: Tensor, by: Matrix) -> Tensor:
+    """Blurred as much as the move shrinks it, so that what no longer fits does not alias."""
+    shrink = math.sqrt(abs(float(np.linalg.det(by[:2, :2]))))
+    return image if shrink >= 1 else gaussian_blur(image, 0.5 * math.sqrt(shrink**-2 - 1))
