@@ -91,7 +91,8 @@ class Preset(Stage):
         """The preset with all curves evaluated for a render of so many frames at that rate.
 
         `sound` holds what `audio.*` stands for in those frames; a preset with
-        `sound_expressions` raises ValueError without it. Raises PresetError for a curve that leaves the range of its setting, or the numbers.
+        `sound_expressions` raises ValueError without it. Raises PresetError for a curve that
+        leaves the range of its setting, or the numbers.
         """
         if not self._curves:
             return self

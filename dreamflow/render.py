@@ -75,8 +75,9 @@ class Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
-        `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that has the preset's layers already saves the loading. Raises PresetError for
-        a curve that leaves its setting's range.
+        `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
+        has the preset's layers already saves the loading. Raises PresetError for a curve that
+        leaves its setting's range.
         """
         from dreamflow import networks
 

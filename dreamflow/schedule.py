@@ -512,8 +512,9 @@ class Curve:
         """Its value at each output frame of a render of that length and rate.
 
         `sound` holds what `audio.*` stands for; without it a curve that asks for that raises
-        ValueError. Keys of different units are taken in the order in which they come in this render; before
-        the first its value holds. Raises CurveError for a frame whose value is not finite.
+        ValueError. Keys of different units are taken in the order in which they come in this
+        render; before the first its value holds. Raises CurveError for a frame whose value is not
+        finite.
         """
         render = {"frame_count": frame_count, "fps": fps, "seed": seed, "sound": sound}
         moment = functools.partial(_Moment, **render)

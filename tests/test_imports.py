@@ -19,8 +19,8 @@ LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets"},
     "description": {"preset", "strict_yaml"},
-    "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
-              "video.stills", "video.writer"},
+    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+              "video.sequences", "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
     "vocabulary": {"errors", "frames", "schedule", "settings"},
@@ -28,7 +28,8 @@ LAYERS = {
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "preset"]
+WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "preset",
+                 "audio"]  # fmt: skip
 
 
 def name_of(path: Path) -> str:
