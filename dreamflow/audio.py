@@ -38,6 +38,8 @@ _TICKS_PER_STEP = _STEP // _TICK
 _WINDOW = 1024
 """Samples looked at in each step, 43 ms around its moment; a bin is 23 Hz wide."""
 _BLOCK = 500 * _STEP
+_LONGEST_GAP_SECONDS = 1800
+"""A stream that is silent for longer by its own clock is damaged; the rest is not listened to."""
 _LOUDEST = 4.0
 """Floating-point sound may hold anything; what is over this is cut to it."""
 
@@ -124,11 +126,12 @@ def _decode(path: Path, origin: Fraction | None) -> Iterator[Values]:
 
 def _decoder_arguments(path: Path, origin: Fraction | None) -> list[str | Input]:
     times = ["-copyts"] if origin is not None else []
-    # What begins late or has gaps is filled with silence, so that sample n is n/24000 s. All
-    # channels are heard, the one for low frequencies too.
+    # What begins late or has gaps is filled with silence, so that sample n is n/24000 s; ffmpeg
+    # holds all of a gap in memory. All channels are heard, the one for low frequencies too.
+    gap = "if(isnan(prev_selected_t),t,t-prev_selected_t)"
     graph = (
         f"asetpts=PTS-({float(origin or 0):.9f})/TB,"
-        f"atrim=start=0:end={MAX_HOURS * 3600},"
+        f"atrim=start=0:end={MAX_HOURS * 3600},aselect='lt({gap},{_LONGEST_GAP_SECONDS})',"
         f"aresample={SAMPLE_RATE}:async=1:first_pts=0:ochl=mono:lfe_mix_level=0.7"
     )
     return [
@@ -191,6 +194,9 @@ class _Ear:
     def hear(self, samples: Values) -> NDArray[np.float32]:
         """The levels `[step, level]` of all steps for which there are samples enough."""
         samples = np.append(self._samples, samples)
+        if samples.size < _WINDOW:
+            self._samples = samples
+            return np.empty((0, len(_LEVELS)), np.float32)
         windows = sliding_window_view(samples, _WINDOW)[::_STEP]
         self._samples = samples[len(windows) * _STEP :]
         power = np.square(np.abs(np.fft.rfft(windows * self._window))) * self._scale

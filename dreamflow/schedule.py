@@ -465,8 +465,9 @@ def _unknown(word: str, kind: str, listed: tuple[str, ...], known: tuple[str, ..
 
 
 def _unknown_sound(name: str) -> str:
-    near = difflib.get_close_matches(name[:100], SOUND_NAMES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = {known.removeprefix("audio."): known for known in SOUND_NAMES}
+    near = difflib.get_close_matches(name[:100].removeprefix("audio."), known, n=1)
+    hint = f"did you mean {known[near[0]]!r}? " if near else ""
     return f"unknown name {name[:40]!r} ({hint}allowed: {', '.join(SOUND_NAMES)})"
 
 
