@@ -3,7 +3,7 @@
 Convention. The sound is heard in mono at 24 kHz, in steps of 10 ms whatever the frame rate; step n
 is about the moment n x 10 ms. Levels are amplitudes (root mean square, full scale 1) until they are
 brought to 0..1. The moment 0 is that at which the clip's first frame appears, or a sound file
-begins. Memory grows with the length of the sound by 6 kB a second.
+begins. Listening takes about 20 kB of memory for each second of sound.
 
 `rms`, `bass`, `mid` and `treble` are the amplitude of the whole and of three bands. `onset` is what
 the spectrum has gained of late (spectral flux: Dixon 2006), so it tells how suddenly things begin.
@@ -275,8 +275,8 @@ _AROUND = 75
 _PASSAGE = 4
 """Half seconds to either side whose strongest onset others are measured by."""
 _CLEAR = 2.5
-"""By how much an onset surpasses that mean. Noise does so once in minutes; of clicks, ten a second
-still do."""
+"""How many times that mean an onset reaches. Even noise does not, a deep rumble does at times; of
+clicks ten a second still do."""
 _SHARE_OF_STRONGEST = 0.3
 _SHARE_OF_LEVEL = 0.15
 _EDGE_TICKS = 2.0
