@@ -41,7 +41,7 @@ from dreamflow.strict_yaml import (
 )
 
 if TYPE_CHECKING:
-    from dreamflow.schedule import Curve
+    from dreamflow.schedule import Curve, SoundCurves
 
 MAX_LEVELS = 16
 """How many presets may extend one another in a row."""
@@ -59,11 +59,17 @@ class Preset(Stage):
     reference_fps: float = setting(
         30.0, "Frame rate that settings `per frame` are meant for.", unit="fps", ge=1, le=1000
     )
+    audio: str = setting(
+        "",
+        "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
+        "clip's own sound.",
+    )
     objectives: tuple[Objective, ...] = setting(
         ..., "What the dream is after: layers with weights.", min_length=1
     )
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
+    camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
     output: Output = Field(Output(), description="How the result is encoded.")
@@ -73,16 +79,28 @@ class Preset(Stage):
     _tracks: dict[str, tuple[float, ...]] = PrivateAttr(default_factory=dict)
     """The curves' numbers for each output frame of one render."""
 
-    def resolved(self, frame_count: int, fps: SupportsFloat) -> Self:
+    def sound_expressions(self) -> dict[str, str]:
+        """The settings that listen to the sound, each with the expression that does.
+
+        It is empty for a preset that can be `resolved` without the sound's curves.
+        """
+        found = {path: curve.sound_expression for path, curve in self._curves.items()}
+        return {path: expression for path, expression in found.items() if expression is not None}
+
+    def resolved(
+        self, frame_count: int, fps: SupportsFloat, sound: "SoundCurves | None" = None
+    ) -> Self:
         """The preset with all curves evaluated for a render of so many frames at that rate.
 
-        Raises PresetError for a curve that leaves the range of its setting, or the numbers.
+        `sound` holds what `audio.*` stands for in those frames; a preset with
+        `sound_expressions` raises ValueError without it. Raises PresetError for a curve that
+        leaves the range of its setting, or the numbers.
         """
         if not self._curves:
             return self
         preset = self.model_copy()
         preset._tracks = {
-            path: _track(path, curve, frame_count, float(fps), self.seed)
+            path: _track(path, curve, frame_count, float(fps), self.seed, sound)
             for path, curve in self._curves.items()
         }
         return preset
@@ -117,11 +135,18 @@ def _with_number(value: Any, path: list[str], number: float) -> Any:
     return value.model_copy(update={head: _with_number(getattr(value, head), rest, number)})
 
 
-def _track(path: str, curve: "Curve", frame_count: int, fps: float, seed: int) -> tuple[float, ...]:
+def _track(
+    path: str,
+    curve: "Curve",
+    frame_count: int,
+    fps: float,
+    seed: int,
+    sound: "SoundCurves | None",
+) -> tuple[float, ...]:
     """The curve's number for each frame, whole where the setting is."""
     schema = _schema_at(_steps(path))
     try:
-        values = curve.over(frame_count, fps, seed)
+        values = curve.over(frame_count, fps, seed, sound)
     except PresetError as error:
         raise PresetError(f"{path}: {error}") from None
     if schema["type"] == "integer":
@@ -228,7 +253,8 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    return _with_weights_found(_curves_whole(tree), source, problems)
+    tree = _with_weights_found(_curves_whole(tree), source, problems)
+    return _with_sound_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -288,6 +314,20 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
         return tree
     value = f"{name}:{source.path.parent / file}"
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
+
+
+def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """`audio: FILE` is named from the preset's folder; here from ours."""
+    node = tree.entries.get("audio")
+    if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
+        return tree
+    try:
+        _refuse_outside(node.value, source)
+    except PresetError as error:
+        problems.append(Problem(node.mark, f"audio: {error}"))
+        return tree
+    value = str(source.path.parent / node.value)
+    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -443,7 +483,7 @@ def _allowed(path: list[int | str]) -> str:
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────
 
 _KEYFRAMES = re.compile(r"\s*[0-9.]+\s*[fs%]?\s*:\s*\(")
-_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e)\b")
+_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e|audio)\b")
 """What tells a curve, right or wrong, from a text that has no business there, such as `yes`."""
 
 Steps = tuple[int | str, ...]

@@ -182,6 +182,76 @@ class Camera(Stage):
     )
 
 
+class Camera(Stage):
+    """How the picture moves from frame to frame (signs as Deforum's; see `camera`)."""
+
+    zoom: float = setting(
+        1.0,
+        "Enlargement; over 1 dives in, under 1 draws back.",
+        unit="per frame at 30 fps",
+        moves=True,
+        ge=0.5,
+        le=2,
+    )
+    rotate: float = setting(
+        0.0,
+        "Turn; positive is counter-clockwise.",
+        unit="degrees per frame at 30 fps",
+        moves=True,
+        ge=-180,
+        le=180,
+    )
+    pan_x: float = setting(
+        0.0,
+        "Shift to the right.",
+        unit="widths per frame at 30 fps",
+        moves=True,
+        ge=-1,
+        le=1,
+    )
+    pan_y: float = setting(
+        0.0,
+        "Shift down.",
+        unit="widths per frame at 30 fps",
+        moves=True,
+        ge=-1,
+        le=1,
+    )
+    center_x: float = setting(
+        0.5, "What zoom and turns leave in place.", unit="widths", moves=True, ge=-1, le=2
+    )
+    center_y: float = setting(
+        0.5, "The same, from the top.", unit="heights", moves=True, ge=-1, le=2
+    )
+    shear: float = setting(
+        0.0,
+        "Slant of the uprights; positive leans the lower half to the right.",
+        unit="per frame at 30 fps",
+        moves=True,
+        ge=-1,
+        le=1,
+    )
+    tilt: float = setting(
+        0.0,
+        "Perspective: positive leans the top away.",
+        unit="degrees per frame at 30 fps",
+        moves=True,
+        ge=-45,
+        le=45,
+    )
+    turn: float = setting(
+        0.0,
+        "Perspective: positive leans the right side away.",
+        unit="degrees per frame at 30 fps",
+        moves=True,
+        ge=-45,
+        le=45,
+    )
+    border: Literal["reflect", "wrap", "replicate", "outpaint"] = setting(
+        "reflect", "What comes in from outside; `outpaint` is fresh noise for the dream to fill."
+    )
+
+
 class Color(Stage):
     """What keeps the colours from burning out."""
 

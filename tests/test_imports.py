@@ -17,18 +17,19 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"job", "render", "sheets"},
+    "running": {"job", "render", "sheets", "zoom"},
     "description": {"preset", "strict_yaml"},
-    "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
-              "video.stills", "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "networks",
-                     "objectives", "warp"},
+    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+              "video.sequences", "video.stills", "video.writer"},
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
+                     "networks", "objectives", "warp"},
     "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "preset"]
+WITHOUT_TORCH = ["ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "preset",
+                 "audio"]  # fmt: skip
 
 
 def name_of(path: Path) -> str:
