@@ -24,7 +24,7 @@ from torch import Tensor
 from dreamflow.filters import gaussian_blur
 from dreamflow.settings import Camera
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 Border = Literal["reflect", "wrap", "replicate", "outpaint"]
 
 _MARGIN = 2
@@ -91,7 +91,7 @@ def move(image: Tensor, by: Matrix, border: Border, fill: Tensor | None = None) 
 
 
 def _sources(inverse: Matrix, height: int, width: int, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel comes from, x and y `[1, H, W]`; what lies behind the viewer comes from afar."""
+    """Where each pixel comes from, x and y `[1, H, W]`; from afar what lies behind the viewer."""
     rows = torch.from_numpy(inverse).to(image.device, torch.float32)
     x = torch.arange(width, device=image.device, dtype=torch.float32)
     y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]

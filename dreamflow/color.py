@@ -16,6 +16,7 @@ _XYZ_TO_RGB = torch.linalg.inv(_RGB_TO_XYZ)
 _XYZ_TO_LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=torch.float64)
 _LAB_TO_XYZ = torch.linalg.inv(_XYZ_TO_LAB)
 _LAB_KNEE = 6 / 29
+_SHOULDER = 0.02
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class ColorStatistics:
         lab = to_lab(_sample(image))
         spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
         return cls(mean, spread)
+
+    def limited(self, contrast: float, saturation: float) -> "ColorStatistics":
+        """With the spread of lightness and of colour times so much."""
+        factors = torch.tensor([contrast, saturation, saturation])
+        return ColorStatistics(self.mean, self.spread * factors.to(self.spread).view(1, 3, 1, 1))
+
+    def towards(self, other: "ColorStatistics", share: float) -> "ColorStatistics":
+        """Those that lie `share` of the way to `other`'s."""
+        mean, spread = self.mean.lerp(other.mean, share), self.spread.lerp(other.spread, share)
+        return ColorStatistics(mean, spread)
 
 
 def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
@@ -48,6 +59,18 @@ def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
     offset = torch.lerp(own.mean, anchor.mean, strength) - own.mean * gain
     scale = _scale_with_opencv if image.device.type == "cpu" else _scale
     return scale(image, gain, offset).clamp(0, 1)
+
+
+def with_shoulders(image: Tensor) -> Tensor:
+    """The picture with its ends bent like film's: nothing reaches 0 or 1, however often repeated.
+
+    Values within `_SHOULDER` of an end run into it along an exponential of the same slope; the rest
+    stays as it is. Without it a picture that feeds on itself piles up at both ends.
+    """
+    toe = _SHOULDER * torch.exp(image.clamp(max=_SHOULDER) / _SHOULDER - 1)
+    top = _SHOULDER * torch.exp((1 - image).clamp(max=_SHOULDER) / _SHOULDER - 1)
+    bent = torch.where(image < _SHOULDER, toe, image)
+    return torch.where(image > 1 - _SHOULDER, 1 - top, bent)
 
 
 def _scale(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:

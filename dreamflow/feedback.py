@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dreamflow import warp
+from dreamflow.color import ColorStatistics
 from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
 from dreamflow.settings import Follow
@@ -18,7 +19,7 @@ from dreamflow.settings import Follow
 
 @dataclass(frozen=True)
 class Carry:
-    """All that passes from one frame to the next, at the size flow and dream run at."""
+    """All that passes from one frame of a clip to the next, at the size flow and dream run at."""
 
     index: int
     """Source frame it belongs to."""
@@ -26,6 +27,17 @@ class Carry:
     """That source frame, image `[1, 3, h, w]`."""
     residual: Tensor
     """What was dreamed onto it, signed, `[1, 3, h, w]` in -1..1."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """All that passes from one frame of a zoom to the next."""
+
+    index: int
+    picture: Tensor
+    """That frame, image `[1, 3, H, W]` at the size of the film."""
+    anchor: ColorStatistics
+    """What its colours are pulled to."""
 
 
 def follow(

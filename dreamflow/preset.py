@@ -22,7 +22,17 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from dreamflow import settings
 from dreamflow.errors import PresetError, UsageError
-from dreamflow.settings import Camera, Color, Dream, Follow, Objective, Output, Stage, setting
+from dreamflow.settings import (
+    Camera,
+    Color,
+    Dream,
+    Feedback,
+    Follow,
+    Objective,
+    Output,
+    Stage,
+    setting,
+)
 from dreamflow.strict_yaml import (
     MAX_DEPTH,
     Mapping,
@@ -70,8 +80,10 @@ class Preset(Stage):
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
     camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
-    camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
+    feedback: Feedback = Field(
+        Feedback(), description="What keeps a picture alive that feeds on itself: zooms."
+    )
     output: Output = Field(Output(), description="How the result is encoded.")
 
     _curves: "dict[str, Curve]" = PrivateAttr(default_factory=dict)

@@ -17,7 +17,7 @@ from dreamflow import color, feedback, objectives, warp
 from dreamflow.ahead import Ahead
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
-from dreamflow.feedback import Carry
+from dreamflow.feedback import Canvas, Carry
 from dreamflow.flow import Correspondence, FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import LayerEnergy
@@ -39,7 +39,7 @@ class RenderedFrame:
     """Source frame index."""
     image: Tensor
     """The output, image `[1, 3, H, W]` at the source's full size."""
-    carry: Carry
+    carry: Carry | Canvas
     """The state after this frame: enough to go on from here."""
     from_scratch: bool
     """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
@@ -218,7 +218,9 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
     """Pull the dream's colours back to where the preset anchors them."""
     if engine.preset.color.anchor == "none" or strength == 0:
         return dreamed
-    return color.pull(dreamed, ColorStatistics.of(source), strength)
+    settings = engine.preset.color
+    anchor = ColorStatistics.of(source).limited(settings.contrast, settings.saturation)
+    return color.pull(dreamed, anchor, strength)
 
 
 def compose(full: Tensor, residual: Tensor) -> Tensor:

@@ -182,86 +182,53 @@ class Camera(Stage):
     )
 
 
-class Camera(Stage):
-    """How the picture moves from frame to frame (signs as Deforum's; see `camera`)."""
-
-    zoom: float = setting(
-        1.0,
-        "Enlargement; over 1 dives in, under 1 draws back.",
-        unit="per frame at 30 fps",
-        moves=True,
-        ge=0.5,
-        le=2,
-    )
-    rotate: float = setting(
-        0.0,
-        "Turn; positive is counter-clockwise.",
-        unit="degrees per frame at 30 fps",
-        moves=True,
-        ge=-180,
-        le=180,
-    )
-    pan_x: float = setting(
-        0.0,
-        "Shift to the right.",
-        unit="widths per frame at 30 fps",
-        moves=True,
-        ge=-1,
-        le=1,
-    )
-    pan_y: float = setting(
-        0.0,
-        "Shift down.",
-        unit="widths per frame at 30 fps",
-        moves=True,
-        ge=-1,
-        le=1,
-    )
-    center_x: float = setting(
-        0.5, "What zoom and turns leave in place.", unit="widths", moves=True, ge=-1, le=2
-    )
-    center_y: float = setting(
-        0.5, "The same, from the top.", unit="heights", moves=True, ge=-1, le=2
-    )
-    shear: float = setting(
-        0.0,
-        "Slant of the uprights; positive leans the lower half to the right.",
-        unit="per frame at 30 fps",
-        moves=True,
-        ge=-1,
-        le=1,
-    )
-    tilt: float = setting(
-        0.0,
-        "Perspective: positive leans the top away.",
-        unit="degrees per frame at 30 fps",
-        moves=True,
-        ge=-45,
-        le=45,
-    )
-    turn: float = setting(
-        0.0,
-        "Perspective: positive leans the right side away.",
-        unit="degrees per frame at 30 fps",
-        moves=True,
-        ge=-45,
-        le=45,
-    )
-    border: Literal["reflect", "wrap", "replicate", "outpaint"] = setting(
-        "reflect", "What comes in from outside; `outpaint` is fresh noise for the dream to fill."
-    )
-
-
 class Color(Stage):
     """What keeps the colours from burning out."""
 
-    anchor: Literal["source", "none"] = setting(
-        "source", "Whose mean and spread of colour (CIELAB) the dream is pulled to."
+    anchor: Literal["source", "running", "none"] = setting(
+        "source",
+        "Whose mean and spread of colour (CIELAB) the dream is pulled to: its source's (a zoom's "
+        "seed), or in a zoom its own of a while ago.",
     )
     strength: float = setting(0.7, "Pull of a frame dreamed from scratch.", moves=True, ge=0, le=1)
     rate: float = setting(
         0.3,
         "Pull of a frame that starts from a carried dream.",
+        unit="per frame at 30 fps",
+        moves=True,
+        ge=0,
+        le=1,
+    )
+    contrast: float = setting(
+        1.0, "Most spread of lightness, as a multiple of the anchor's.", moves=True, ge=0, le=8
+    )
+    saturation: float = setting(
+        1.0, "Most spread of colour, as a multiple of the anchor's.", moves=True, ge=0, le=8
+    )
+
+
+class Feedback(Stage):
+    """What keeps a picture alive that feeds on itself, frame after frame: zooms."""
+
+    sharpen: float = setting(
+        0.04,
+        "Unsharp mask of 1 px that makes up for resampling; too much rings and grows.",
+        unit="per frame at 30 fps",
+        moves=True,
+        ge=0,
+        le=1,
+    )
+    noise: float = setting(
+        0.003,
+        "Fresh grain for the dream to grow on, as standard deviation.",
+        unit="of full scale, per frame at 30 fps",
+        moves=True,
+        ge=0,
+        le=1,
+    )
+    reseed: float = setting(
+        0.0,
+        "Share of the seed mixed in again.",
         unit="per frame at 30 fps",
         moves=True,
         ge=0,

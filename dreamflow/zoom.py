@@ -1,0 +1,124 @@
+"""Zooms: a picture that is dreamed on, moved by the camera and fed back, without end.
+
+The loop of Mordvintsev's first zoom films (Google Research blog, 2015) blurs, drifts in colour and
+burns out within a hundred frames. Here each frame is resampled once, sharpened by what that cost,
+given a little grain to dream on, and pulled back to the colours it is anchored to; its darkest and
+lightest values run into the ends without reaching them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamflow import camera, color, warp
+from dreamflow.color import ColorStatistics
+from dreamflow.dream import dream
+from dreamflow.feedback import Canvas
+from dreamflow.filters import gaussian_blur
+from dreamflow.render import Engine, RenderedFrame, gentler, shrink
+
+_RUNNING_SHARE = 0.01
+"""How far a running anchor follows the picture in a frame at the reference rate."""
+_NOISE, _FILL = 1, 2
+"""What a random draw is for; part of its key."""
+
+
+def render_zoom(
+    seed: Tensor, engine: Engine, frame_count: int | None = None, *, canvas: Canvas | None = None
+) -> Iterator[RenderedFrame]:
+    """Dive into `seed`, an image `[1, 3, H, W]`; without `frame_count` it never ends.
+
+    `canvas` is the state after the frame before the first one; without it that one is dreamed
+    from the seed. Frame i is the same however many follow.
+    """
+    first = 0 if canvas is None else canvas.index + 1
+    indices = itertools.count(first) if frame_count is None else range(first, frame_count)
+    for index in indices:
+        began = time.perf_counter()
+        now = engine.at(index)
+        opens = canvas is None
+        canvas = open_canvas(now, seed, index) if canvas is None else dive(now, canvas, seed, index)
+        seconds = time.perf_counter() - began
+        terms = now.preset.objectives
+        yield RenderedFrame(index, canvas.picture, canvas, opens, seconds, terms)
+
+
+def open_canvas(engine: Engine, seed: Tensor, index: int) -> Canvas:
+    """The first frame: the seed, dreamed from scratch."""
+    preset = engine.preset
+    anchor = ColorStatistics.of(seed)
+    picture = _dreamed(engine, seed, index, gently=False)
+    return Canvas(index, _colored(engine, picture, anchor, preset.color.strength), anchor)
+
+
+def dive(engine: Engine, canvas: Canvas, seed: Tensor, index: int) -> Canvas:
+    """The frame after `canvas`: moved, refreshed, dreamed on, coloured."""
+    share = _share(engine)
+    start = _refreshed(engine, _moved(engine, canvas.picture, index), seed, index)
+    picture = _dreamed(engine, start, index, gently=True)
+    settings = engine.preset.color
+    picture = _colored(engine, picture, canvas.anchor, 1 - (1 - settings.rate) ** share)
+    anchor = canvas.anchor
+    if settings.anchor == "running":
+        follows = 1 - (1 - _RUNNING_SHARE) ** share
+        anchor = anchor.towards(ColorStatistics.of(picture), follows)
+    return Canvas(index, picture, anchor)
+
+
+def _share(engine: Engine) -> float:
+    """Reference frames that pass in one frame of the render."""
+    return engine.preset.reference_fps / float(engine.rate)
+
+
+def _moved(engine: Engine, picture: Tensor, index: int) -> Tensor:
+    settings = engine.preset.camera
+    by = camera.matrix(settings, (picture.shape[-2], picture.shape[-1]), _share(engine))
+    fill = None
+    if settings.border == "outpaint":
+        fill = picture.mean((-2, -1), keepdim=True) + 0.2 * _grain(engine, picture, index, _FILL)
+    return camera.move(picture, by, settings.border, fill)
+
+
+def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int) -> Tensor:
+    """Sharpened, with fresh grain and some of the seed, each re-scaled to the rate in its way."""
+    settings, share = engine.preset.feedback, _share(engine)
+    if settings.sharpen > 0:
+        blurred = gaussian_blur(picture, 1.0)
+        picture = torch.lerp(blurred, picture, 1 + settings.sharpen * share)
+    if settings.noise > 0:
+        deviation = settings.noise * share**0.5  # what adds up are squares
+        picture = picture + deviation * _grain(engine, picture, index, _NOISE)
+    if settings.reseed > 0:
+        picture = torch.lerp(picture, seed, 1 - (1 - settings.reseed) ** share)
+    return picture.clamp(0, 1)
+
+
+def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
+    """Normal noise of the picture's form, the same for the same seed and frame on any device."""
+    key = np.random.SeedSequence((engine.preset.seed, index, purpose))
+    generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Tensor:
+    """The picture dreamed on at the size dreams run at; what was dreamed is enlarged onto it."""
+    preset = engine.preset
+    settings = gentler(preset) if gently else preset.dream
+    small = shrink(picture, settings.size)
+    dreamed = dream(small, engine.extractor, engine.terms, settings, (preset.seed, index))
+    size = (picture.shape[-2], picture.shape[-1])
+    return picture + warp.resize(dreamed - small, size) if small is not picture else dreamed
+
+
+def _colored(engine: Engine, picture: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
+    settings = engine.preset.color
+    if settings.anchor != "none" and strength > 0:
+        wanted = anchor.limited(settings.contrast, settings.saturation)
+        picture = color.pull(picture.clamp(0, 1), wanted, strength)
+    return color.with_shoulders(picture)
