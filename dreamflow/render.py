@@ -15,6 +15,7 @@ from torch import Tensor
 from dreamflow import color, feedback, objectives, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
+from dreamflow.errors import PresetError
 from dreamflow.feedback import Carry
 from dreamflow.flow import FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
@@ -80,6 +81,7 @@ class Engine:
 
         preset = preset.resolved(frame_count, rate)
         if extractor is None:
+            check_names(preset)
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
@@ -120,6 +122,24 @@ def render(
         image = compose(full, carry.residual)
         seconds = time.perf_counter() - began
         yield RenderedFrame(index, image, carry, start is None, seconds, now.preset.objectives)
+
+
+def check_names(preset: Preset) -> None:
+    """Refuse an unknown network and all unknown layers, where they were written."""
+    from dreamflow import networks
+
+    try:
+        networks.find_network(preset.network)
+    except PresetError as error:
+        raise preset.complaint("network", f": {error}") from None
+    unknown: dict[str, None] = {}
+    for index, objective in enumerate(preset.objectives):
+        try:
+            networks.find_layers(preset.network, [objective.layer])
+        except PresetError as error:
+            unknown[str(preset.complaint(f"objectives.{index}.layer", f": {error}"))] = None
+    if unknown:
+        raise PresetError("\n".join(unknown))
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:

@@ -138,7 +138,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
     assert code == 78
     assert out == ["fine.yaml: fine"]
     assert err[0].startswith("dreamflow: error: typo.yaml:2:9: unknown key 'octave_scael'")
-    assert err[1].startswith("dreamflow: error: layer.yaml:3: unknown layer 'features.99'")
+    assert err[1].startswith("dreamflow: error: layer.yaml:3:10: objectives.0.layer: unknown")
     assert len(err) == 2
 
 

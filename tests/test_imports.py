@@ -18,7 +18,7 @@ ROOT = Path(dreamflow.__file__).parent
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets"},
-    "description": {"preset", "strict_yaml"},
+    "description": {"cycles", "preset", "strict_yaml"},
     "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
               "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
@@ -28,7 +28,7 @@ LAYERS = {
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "preset"]
+WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset"]
 
 
 def name_of(path: Path) -> str:

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from dreamflow import preset
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.preset import Preset, dump, load, load_with_origins
-from dreamflow.settings import Color, Dream, Follow, Objective, Output
+from dreamflow.settings import Color, Cycle, Dream, Follow, Objective, Output
 
 GROUND = "objectives: [{layer: features.11}]\n"
+OBJECTIVE = (
+    "a mapping with layer, weight, ease, octaves "
+    "or a mapping with cycle, every, fade, weight, octaves"
+)
+OBJECTIVES = f"a list of 1 to 100, each {OBJECTIVE}"
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +109,8 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             "objectives: [{layer: a, zzz: 2}]",
-            "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight)",
+            "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight, ease, "
+            "octaves, cycle, every, fade)",
         ),
         (
             GROUND + "jitter: 3",
@@ -116,18 +122,16 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             "seed: 1",
-            "p.yaml:1:1: objectives is missing; "
-            "give a list of 1 or more, each a mapping with layer, weight",
+            f"p.yaml:1:1: objectives is missing; give {OBJECTIVES}",
         ),
         ("objectives: [{weight: 2}]", "p.yaml:1:14: objectives.0.layer is missing; give a text"),
         (
             "objectives: []",
-            "p.yaml:1:13: objectives: must be a list of 1 or more, "
-            "each a mapping with layer, weight, not an empty list",
+            f"p.yaml:1:13: objectives: must be {OBJECTIVES}, not an empty list",
         ),
         (
             "objectives: [features.11]",
-            "p.yaml:1:14: objectives.0: must be a mapping with layer, weight, not 'features.11'",
+            f"p.yaml:1:14: objectives.0: must be {OBJECTIVE}, not 'features.11'",
         ),
         (
             GROUND + "dream: {octaves: 0}",
@@ -513,12 +517,15 @@ def test_a_constant_curve_is_the_plain_number_at_every_frame(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("0:(1), 60:(70)", "dream.step_size is 64.25 at frame 55; "
+        ("0:(1), 60:(70)", "p.yaml:3:14: dream.step_size is 64.25 at frame 55; "
          "it must be a number from 0 to 64 (8-bit levels)"),
-        ("10-t", "dream.step_size is -1 at frame 11; "
+        ("10-t", "p.yaml:3:14: dream.step_size is -1 at frame 11; "
          "it must be a number from 0 to 64 (8-bit levels)"),
-        ("1/(sec-1)", "dream.step_size: is infinite at frame 30\n"
+        ("1/(sec-1)", "p.yaml:3:14: dream.step_size: is infinite at frame 30\n"
          "  1/(sec-1)\n"
+         "   ^"),
+        ("{0: 1, 1s: 2/(sec-2)}", "p.yaml:3:25: dream.step_size: is infinite at frame 60\n"
+         "  2/(sec-2)\n"
          "   ^"),
     ],
 )  # fmt: skip
@@ -620,7 +627,8 @@ def test_the_schema_lets_a_moving_setting_be_a_number_a_text_or_a_mapping():
     assert number == {"type": "number", "minimum": 0, "maximum": 64}
     assert (text["type"], mapping["type"]) == ("string", "object")
     assert properties["dream"]["properties"]["octaves"]["type"] == "integer"
-    assert "anyOf" in properties["objectives"]["items"]["properties"]["weight"]
+    objective, _ = properties["objectives"]["items"]["anyOf"]
+    assert "anyOf" in objective["properties"]["weight"]
 
 
 def test_the_table_marks_what_can_move():
@@ -674,7 +682,8 @@ def test_the_schema_refuses_unknown_keys_at_every_depth():
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["additionalProperties"] is False
     assert schema["properties"]["dream"]["additionalProperties"] is False
-    assert schema["properties"]["objectives"]["items"]["additionalProperties"] is False
+    kinds = schema["properties"]["objectives"]["items"]["anyOf"]
+    assert [kind["additionalProperties"] for kind in kinds] == [False, False]
     assert schema["anyOf"] == [{"required": ["extends"]}, {"required": ["objectives"]}]
     assert "extends" in schema["properties"]
     assert schema["properties"]["dream"]["properties"]["octaves"]["maximum"] == 16
@@ -690,7 +699,9 @@ def test_the_table_of_settings_says_what_the_classes_say():
     )
     assert size.help == Dream.model_fields["size"].description
     defaults = preset._leaves(Preset(objectives=(Objective(layer="x"),)))
-    assert {key.replace("[]", ".0") for key in rows} == {"objectives", *defaults}
+    cycle = {f"objectives.0.{name}" for name in Cycle.model_fields}
+    assert {key.replace("[]", ".0") for key in rows} == {"objectives", *defaults, *cycle}
+    assert len(rows) == len(preset.settings_table())
 
 
 def test_the_markdown_has_a_row_for_each_setting():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 import torch
@@ -39,10 +39,11 @@ class TinyExtractor(nn.Module):
     def device(self) -> torch.device:
         return self.first.weight.device
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
         self.sides.append((image.shape[-2], image.shape[-1]))
         first = torch.relu(self.first(image - 0.5))
-        return {"first": first, "second": torch.relu(self.second(first))}
+        features = {"first": first, "second": torch.relu(self.second(first))}
+        return {layer: features[layer] for layer in layers or self.layers}
 
 
 def make_preset(layer: str = "second", **stages: object) -> Preset:
