@@ -9,7 +9,7 @@ keeps the place its layer was written at. Whoever reads the tree has checked the
 from __future__ import annotations
 
 from dreamflow.settings import Cycle, split_time
-from dreamflow.strict_yaml import Mapping, Node, Scalar
+from dreamflow.strict_yaml import Mapping, Node, Scalar, Sequence
 
 _CLOCKS = {"f": "t", "s": "sec", "%": "100*t/max(max_f,1)"}
 """What counts the units of a time."""
@@ -18,13 +18,14 @@ _CLOCKS = {"f": "t", "s": "sec", "%": "100*t/max(max_f,1)"}
 def spelled_out(item: Mapping, cycle: Cycle, weight: str) -> list[Node]:
     """The objectives that the list's `item`, which was read as `cycle`, is short for.
 
-    `weight` is that of the whole tour, as text: a number or an expression.
+    `weight` is that of the whole tour, as text: a number or an expression in parentheses.
     """
     layers = item.entries["cycle"]
+    assert isinstance(layers, Sequence)
     origin = item.entries.get("weight", layers)
     objectives: list[Node] = []
-    for layer, turn in zip(layers.items, _turns(cycle), strict=True):  # pyright: ignore[reportAttributeAccessIssue]
-        text = turn if weight == "1" else f"({weight})*{turn}"
+    for layer, turn in zip(layers.items, _turns(cycle), strict=True):
+        text = turn if weight == "1" else f"{weight}*{turn}"
         entries = {"layer": layer, "weight": Scalar(origin.mark, text, text)}
         if "octaves" in item.entries:
             entries["octaves"] = item.entries["octaves"]

@@ -403,7 +403,7 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
     try:
         preset = Preset.model_validate(plain(still))
     except ValidationError as error:
-        found = [e for e in error.errors(include_url=False) if not _is_consequence(e)]
+        found = _causes(error)
         if inherits_unknown:
             found = [e for e in found if e["type"] != "missing"]
         problems = problems + [_explained(e, tree) for e in found]
@@ -445,9 +445,11 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
     return places
 
 
-def _is_consequence(error: Any) -> bool:
-    """pydantic calls a list too short when it has items, none of them valid."""
-    return error["type"] == "too_short" and len(error["input"]) > 0
+def _causes(error: ValidationError) -> list[Any]:
+    """What pydantic found, less the lists it calls too short only because items are not valid."""
+    found: list[Any] = error.errors(include_url=False)
+    outer = {each["loc"][:at] for each in found for at in range(len(each["loc"]))}
+    return [each for each in found if each["type"] != "too_short" or each["loc"] not in outer]
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
@@ -463,7 +465,10 @@ def _explained(error: Any, tree: Mapping) -> Problem:
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
     else:
-        text = f"must be {_allowed(path)}, not {written(node)}"
+        what = written(node)
+        if error["type"] in ("too_short", "too_long") and isinstance(node, Sequence) and node.items:
+            what = f"a list of {len(node.items)}"
+        text = f"must be {_allowed(path)}, not {what}"
     said = not name or node.mark == _set_mark(name)
     return Problem(node.mark, text if said else f"{name}: {text}")
 
@@ -535,24 +540,24 @@ def _spelled_out(item: Mapping, index: int, tree: Mapping, problems: list[Proble
     try:
         cycle = Cycle.model_validate(plain(checked))
     except ValidationError as error:
-        for each in error.errors(include_url=False):
+        for each in _causes(error):
             problems.append(_explained({**each, "loc": ("objectives", index, *each["loc"])}, tree))
     else:
         if len(problems) == before:
-            text = plain(weight) if weight is not None and moving else f"{cycle.weight:.17g}"
+            text = f"({plain(weight)})" if weight is not None and moving else f"{cycle.weight:.17g}"
             return cycles.spelled_out(item, cycle, text)
     return [Mapping(item.mark, {"layer": Scalar(item.mark, "", "")}, {"layer": item.mark})]
 
 
-def _not_one_expression(weight: Node, path: str) -> Iterator[Problem]:
+def _not_one_expression(weight: Node, path: str) -> list[Problem]:
     """What is wrong with the weight of a cycle that is no number."""
-    if isinstance(weight, Mapping) or _KEYFRAMES.match(weight.text):  # pyright: ignore[reportAttributeAccessIssue]
-        text = "of a cycle must be a number or an expression, without keys"
-        yield Problem(weight.mark, f"{path} {text}")
-        return
     problems: list[Problem] = []
-    _read_curve(weight, path, {}, problems)
-    yield from problems
+    if isinstance(weight, Scalar) and not _KEYFRAMES.match(weight.text):
+        _read_curve(weight, path, {}, problems)
+    else:
+        text = f"{path}: must be a number or an expression for a cycle, without keys"
+        problems.append(Problem(weight.mark, text))
+    return problems
 
 
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────
@@ -625,8 +630,9 @@ def _is_curve(node: Node) -> bool:
 def _ease_in(node: Mapping) -> str:
     """The `ease` that stands beside a curve; a wrong one is left to the check of the settings."""
     ease = node.entries.get("ease")
-    known = isinstance(ease, Scalar) and ease.value in settings.EASES
-    return str(ease.value) if known else "linear"
+    if isinstance(ease, Scalar) and ease.value in settings.EASES:
+        return str(ease.value)
+    return "linear"
 
 
 def _read_curve(

@@ -31,6 +31,7 @@ from dreamflow.settings import EASES
 Values = NDArray[np.float64]
 
 MAX_CHARACTERS = 10_000
+MAX_KEYS = 1000
 MAX_DEPTH = 40
 """How deep parentheses, calls, signs and powers may be nested."""
 MAX_OPERATIONS = 500
@@ -590,6 +591,8 @@ def _keyframes(parser: _Parser) -> list[_Key]:
     while True:
         parser.skip_space()
         at = parser.position
+        if len(keys) == MAX_KEYS:
+            parser.fail(f"a curve has {MAX_KEYS} keys at most")
         amount, unit = _key_at(parser)
         if last.get(unit, -1) >= amount:
             parser.fail("keys must come in order, each later than the one before", at)
@@ -636,6 +639,8 @@ def _from_mapping(source: dict[str, Any], ease: str) -> Curve:
     length = sum(len(str(value)) for value in source.values())
     if length > MAX_CHARACTERS:
         raise CurveError(f"{length} characters; at most {MAX_CHARACTERS} are read")
+    if len(source) > MAX_KEYS + 1:
+        raise CurveError(f"a curve has {MAX_KEYS} keys at most, not {len(source)}")
     keys = [_entry(key, value) for key, value in source.items() if key != "ease"]
     if not keys:
         raise CurveError("a curve has at least one key, as in {0: 1, 5s: 2}")

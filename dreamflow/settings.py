@@ -85,7 +85,7 @@ class Cycle(Stage):
     @classmethod
     def _takes_time(cls, every: str | int) -> str | int:
         if float(split_time(every)[0]) == 0:
-            raise ValueError("must be longer than 0")
+            raise ValueError(f"must be longer than 0, not {every}")
         return every
 
     @field_validator("fade")
