@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched import harmless
 
 from dreamflow import strict_yaml
 from dreamflow.errors import PresetError
@@ -248,8 +249,10 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=60)))
-def test_any_text_is_read_or_refused_in_words(text):
-    for line in complaints(text):
+def test_any_text_is_read_or_refused_in_words_and_runs_nothing(text):
+    with harmless():
+        lines = complaints(text)
+    for line in lines:
         assert line.startswith("x.yaml:")
         assert line.isprintable()
 
