@@ -123,13 +123,17 @@ def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
     if settings.spread > 0:
         gradient = gradient * evening(gradient, settings.spread)
     if settings.chroma != 1:
-        red, green, blue = gradient.split(1, dim=1)  # a reduction over channels_last is slow
-        grey = (red + green + blue) * ((1 - settings.chroma) / 3)
-        gradient = (gradient * settings.chroma).add_(grey)
+        gradient = less_colour(gradient, settings.chroma)
     if settings.limit > 0:
-        cap = settings.limit * gradient.abs().mean()
+        cap = settings.limit * float(gradient.abs().mean())  # a tensor as bound takes 9x the time
         gradient = gradient.clamp(-cap, cap)
     return gradient
+
+
+def less_colour(gradient: Tensor, chroma: float) -> Tensor:
+    """The share `chroma` of the gradient's colour, all of its grey (the mean of the channels)."""
+    mix = torch.eye(3) * chroma + (1 - chroma) / 3
+    return (gradient.permute(0, 2, 3, 1) @ mix.to(gradient)).permute(0, 3, 1, 2)
 
 
 def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
@@ -148,7 +152,7 @@ def evening(gradient: Tensor, spread: float) -> Tensor:
     Laplacian pyramid; this evens out its places.)
     """
     height, width = gradient.shape[-2:]
-    sample = gradient[..., ::2, ::2].abs().mean(dim=1, keepdim=True)  # a quarter tells as much
+    sample = gradient[..., ::4, ::4].abs().mean(dim=1, keepdim=True)  # a sixteenth tells as much
     cells = (max(1, round(height / _CELL)), max(1, round(width / _CELL)))
     around = gaussian_blur(F.adaptive_avg_pool2d(sample, cells), max(cells) / 14)
     floor = (sample.mean() / 10).clamp(min=torch.finfo(sample.dtype).tiny)  # flat places stay flat

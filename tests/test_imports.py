@@ -23,12 +23,14 @@ LAYERS = {
               "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
-    "vocabulary": {"errors", "frames", "schedule", "settings"},
+    "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset"]
+WITHOUT_TORCH = [
+    "ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset",
+]  # fmt: skip
 
 
 def name_of(path: Path) -> str:

@@ -61,11 +61,11 @@ def test_a_dream_is_laid_on_its_own_source_not_on_the_last_one():
         assert float(frame.carry.residual.abs().mean()) > 1 / 255
 
 
-def test_frames_are_yielded_one_by_one_as_they_are_read():
+def test_frames_are_yielded_one_by_one_and_read_two_ahead_at_most():
     taken = []
 
     def sources():
-        for index, array in enumerate(panning_clip(5)):
+        for index, array in enumerate(panning_clip(9)):
             taken.append(index)
             yield array
 
@@ -73,7 +73,19 @@ def test_frames_are_yielded_one_by_one_as_they_are_read():
     assert taken == []
     next(frames)
     next(frames)
-    assert taken == [0, 1]
+    frames.close()
+    assert len(taken) in (2, 3, 4)
+
+
+def test_a_frame_before_one_that_cannot_be_read_is_still_yielded():
+    def sources():
+        yield from panning_clip(2)
+        raise BadMediaError("torn")
+
+    frames = render(sources(), make_engine(make_preset(dream=DREAM)))
+    assert [next(frames).index, next(frames).index] == [0, 1]
+    with pytest.raises(BadMediaError, match="torn"):
+        next(frames)
 
 
 def test_the_first_index_sets_the_draws_so_a_frame_dreams_alike_wherever_the_run_begins():
