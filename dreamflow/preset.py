@@ -25,7 +25,6 @@ from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import Color, Cycle, Dream, Follow, Objective, Output, Stage, setting
 from dreamflow.strict_yaml import (
     MAX_DEPTH,
-    MAX_PROBLEMS,
     Mapping,
     Mark,
     Node,
@@ -38,6 +37,7 @@ from dreamflow.strict_yaml import (
     read_text,
     refusal,
     resolve,
+    together,
     written,
 )
 
@@ -106,7 +106,7 @@ class Preset(Stage):
             except PresetError as error:
                 wrong.append(str(error))
         if wrong:
-            raise PresetError("\n".join(wrong[:MAX_PROBLEMS]))
+            raise together(wrong)
         preset = self.model_copy()
         preset._tracks = tracks
         return preset

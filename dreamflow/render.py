@@ -22,6 +22,7 @@ from dreamflow.feedback import Carry
 from dreamflow.flow import Correspondence, FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import LayerEnergy
+from dreamflow.strict_yaml import together
 
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
@@ -168,14 +169,14 @@ def check_names(preset: Preset) -> None:
         networks.find_network(preset.network)
     except PresetError as error:
         raise preset.complaint("network", f": {error}") from None
-    unknown: dict[str, None] = {}
+    unknown: list[str] = []
     for index, objective in enumerate(preset.objectives):
         try:
             networks.find_layers(preset.network, [objective.layer])
         except PresetError as error:
-            unknown[str(preset.complaint(f"objectives.{index}.layer", f": {error}"))] = None
+            unknown.append(str(preset.complaint(f"objectives.{index}.layer", f": {error}")))
     if unknown:
-        raise PresetError("\n".join(unknown))
+        raise together(unknown)
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
