@@ -698,6 +698,8 @@ def _arms(schema: dict[str, Any]) -> list[dict[str, Any]]:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a preset file, for editors."""
     schema = _with_curves_allowed(_schema())
+    _, cycle = schema["properties"]["objectives"]["items"]["anyOf"]
+    del cycle["properties"]["weight"]["anyOf"][-1]  # it takes no keys
     properties = {
         "extends": {"type": "string", "description": "The preset this one is laid on."},
         **schema["properties"],

@@ -729,6 +729,7 @@ def test_a_shipped_preset_names_the_schema_and_keeps_to_it(path, schema):
         ("{layer: a, octaves: some}", False),
         ("{layer: a, cycle: [a, b]}", False),
         ("{cycle: [a], every: 4s, fade: 1s}", False),
+        ("{cycle: [a, b], every: 4s, fade: 1s, weight: {0: 1}}", False),
         ("{cycle: [a, b], every: 4s}", False),
         ("{cycle: [a, b], every: 2.5, fade: 1}", False),
         ("{cycle: [a, b], every: 4m, fade: 1m}", False),
