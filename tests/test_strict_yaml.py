@@ -262,7 +262,7 @@ VALUES = st.recursive(
         st.none(),
         st.booleans(),
         st.integers(),
-        st.floats(allow_nan=False),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]), max_size=9),
     ),
     lambda inner: st.one_of(
@@ -276,8 +276,7 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(VALUES)
 def test_json_reads_back_as_it_was_written(value):
-    text = json.dumps(value, ensure_ascii=False).replace("Infinity", ".inf")
-    assert read(text) == value
+    assert read(json.dumps(value, ensure_ascii=False)) == value
 
 
 def test_the_parser_without_libyaml_reads_the_same(monkeypatch):
