@@ -181,10 +181,19 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
 
 
 def _request(
-    source: Path, target: str, *, name: str, overrides: Sequence[str], seed: int | None, **rest: Any
+    source: Path,
+    target: str,
+    *,
+    name: str,
+    overrides: Sequence[str],
+    seed: int | None,
+    sound: Path | None = None,
+    **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
     preset = _preset(name, overrides, seed)
+    if sound is not None:
+        preset = _with_sound(preset, sound)
     from dreamflow.job import VideoRequest
 
     given = {key: value for key, value in rest.items() if value is not None}
@@ -197,6 +206,12 @@ def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
 
     seeded = [] if seed is None else [f"seed={seed}"]
     return preset.load(name, overrides=[*overrides, *seeded])
+
+
+def _with_sound(preset: Preset, sound: Path) -> Preset:
+    if not preset.sound_expressions():
+        logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
+    return preset.model_copy(update={"audio": str(sound)})
 
 
 def _follow(

@@ -42,7 +42,7 @@ from dreamflow.strict_yaml import (
 )
 
 if TYPE_CHECKING:
-    from dreamflow.schedule import Curve
+    from dreamflow.schedule import Curve, SoundCurves
 
 MAX_LEVELS = 16
 """How many presets may extend one another in a row."""
@@ -73,6 +73,11 @@ class Preset(Stage):
     reference_fps: float = setting(
         30.0, "Frame rate that settings `per frame` are meant for.", unit="fps", ge=1, le=1000
     )
+    audio: str = setting(
+        "",
+        "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
+        "clip's own sound.",
+    )
     objectives: tuple[Objective, ...] = setting(
         ...,
         "What the dream is after: layers with weights.",
@@ -91,10 +96,22 @@ class Preset(Stage):
     _places: _Places = PrivateAttr(default_factory=_Places)
     """Where the values of a file stand, by dotted path; the key of a curve's mapping follows it."""
 
-    def resolved(self, frame_count: int, fps: SupportsFloat) -> Self:
+    def sound_expressions(self) -> dict[str, str]:
+        """The settings that listen to the sound, each with the expression that does.
+
+        It is empty for a preset that can be `resolved` without the sound's curves.
+        """
+        found = {path: curve.sound_expression for path, curve in self._curves.items()}
+        return {path: expression for path, expression in found.items() if expression is not None}
+
+    def resolved(
+        self, frame_count: int, fps: SupportsFloat, sound: "SoundCurves | None" = None
+    ) -> Self:
         """The preset with all curves evaluated for a render of so many frames at that rate.
 
-        Raises PresetError for the curves that leave the range of their setting, or the numbers.
+        `sound` holds what `audio.*` stands for in those frames; a preset with
+        `sound_expressions` raises ValueError without it. Raises PresetError for the curves that
+        leave the range of their setting, or the numbers.
         """
         if not self._curves:
             return self
@@ -102,7 +119,7 @@ class Preset(Stage):
         wrong: list[str] = []
         for path, curve in self._curves.items():
             try:
-                tracks[path] = self._track(path, curve, frame_count, float(fps))
+                tracks[path] = self._track(path, curve, frame_count, float(fps), sound)
             except PresetError as error:
                 wrong.append(str(error))
         if wrong:
@@ -111,11 +128,18 @@ class Preset(Stage):
         preset._tracks = tracks
         return preset
 
-    def _track(self, path: str, curve: "Curve", frame_count: int, fps: float) -> tuple[float, ...]:
+    def _track(
+        self,
+        path: str,
+        curve: "Curve",
+        frame_count: int,
+        fps: float,
+        sound: "SoundCurves | None",
+    ) -> tuple[float, ...]:
         """The curve's number for each frame, whole where the setting is."""
         schema = _schema_at(_steps(path))
         try:
-            values = curve.over(frame_count, fps, self.seed)
+            values = curve.over(frame_count, fps, self.seed, sound)
         except PresetError as error:
             raise self.complaint(path, f": {error}", getattr(error, "entry", None)) from None
         if schema["type"] == "integer":
@@ -264,7 +288,8 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    return _with_weights_found(_curves_whole(tree), source, problems)
+    tree = _with_weights_found(_curves_whole(tree), source, problems)
+    return _with_sound_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -324,6 +349,20 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
         return tree
     value = f"{name}:{source.path.parent / file}"
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
+
+
+def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """`audio: FILE` is named from the preset's folder; here from ours."""
+    node = tree.entries.get("audio")
+    if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
+        return tree
+    try:
+        _refuse_outside(node.value, source)
+    except PresetError as error:
+        problems.append(Problem(node.mark, f"audio: {error}"))
+        return tree
+    value = str(source.path.parent / node.value)
+    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -563,7 +602,7 @@ def _not_one_expression(weight: Node, path: str) -> list[Problem]:
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────
 
 _KEYFRAMES = re.compile(r"\s*[0-9.]+\s*[fs%]?\s*:\s*\(")
-_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e)\b")
+_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e|audio)\b")
 """What tells a curve, right or wrong, from a text that has no business there, such as `yes`."""
 
 Steps = tuple[int | str, ...]
@@ -757,8 +796,10 @@ class SettingRow:
 @functools.cache
 def settings_table() -> tuple[SettingRow, ...]:
     """Every setting of a preset, in order; `objectives[]` stands for each of the list."""
-    rows = {row.key: row for row in reversed([*_rows(_schema()["properties"], "")])}
-    return tuple(reversed(rows.values()))  # what two kinds of item share stands with the first
+    rows: dict[str, SettingRow] = {}
+    for row in _rows(_schema()["properties"], ""):
+        rows.setdefault(row.key, row)  # what two kinds of item share stands with the first
+    return tuple(rows.values())
 
 
 def _rows(properties: dict[str, Any], prefix: str) -> Iterator[SettingRow]:

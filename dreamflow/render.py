@@ -27,6 +27,7 @@ from dreamflow.strict_yaml import together
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
+    from dreamflow.schedule import SoundCurves
     from dreamflow.settings import Dream, Objective
 
 logger = logging.getLogger("dreamflow")
@@ -72,17 +73,19 @@ class Engine:
         *,
         frame_count: int = 1,
         first_index: int = 0,
+        sound: SoundCurves | None = None,
         extractor: Extractor | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
-        `frame_count` output frames from `first_index` on are what curves stretch over. An
-        `extractor` that has the preset's layers already saves the loading. Raises PresetError for
-        a curve that leaves its setting's range.
+        `frame_count` output frames from `first_index` on are what curves stretch over, and what
+        `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
+        has the preset's layers already saves the loading. Raises PresetError for a curve that
+        leaves its setting's range.
         """
         from dreamflow import networks
 
-        preset = preset.resolved(frame_count, rate)
+        preset = preset.resolved(frame_count, rate, sound)
         if extractor is None:
             check_names(preset)
             layers = [objective.layer for objective in preset.objectives]

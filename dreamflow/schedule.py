@@ -11,6 +11,9 @@ of its right side, comparisons do not chain, `& | ~` join comparisons.
 
 Nothing is handed to Python: a parser of its own turns the text into a list of NumPy functions from
 the tables below, so that no name outside them can be reached and every complaint has its column.
+
+Names that begin with `audio.` are what the film's sound does (see `audio`): whoever evaluates a
+curve that uses them gives their values along.
 """
 
 import difflib
@@ -19,7 +22,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -29,6 +32,14 @@ from dreamflow.errors import PresetError
 from dreamflow.settings import EASES
 
 Values = NDArray[np.float64]
+
+SOUND_NAMES = (
+    *("audio.rms", "audio.bass", "audio.mid", "audio.treble", "audio.onset", "audio.beat"),
+)
+"""What expressions may ask of the sound, each from 0 to 1."""
+
+SoundCurves = Mapping[str, Values]
+"""For each of `SOUND_NAMES` its value at every output frame."""
 
 MAX_CHARACTERS = 10_000
 MAX_KEYS = 1000
@@ -69,6 +80,7 @@ class _Moment:
     frame_count: int
     fps: float
     seed: int
+    sound: SoundCurves | None = None
 
     def variable(self, name: str) -> Any:
         match name:
@@ -82,7 +94,14 @@ class _Moment:
                 return self.frames / self.fps
             case "fps":
                 return self.fps
-        return _CONSTANTS[name]
+        return self.heard(name) if name in SOUND_NAMES else _CONSTANTS[name]
+
+    def heard(self, name: str) -> Values:
+        """The sound's curve at the frames; what lies behind its end takes the last value."""
+        if self.sound is None:
+            raise ValueError(f"{name} is used: evaluate the curve with the sound's curves")
+        curve = self.sound[name]
+        return curve[np.minimum(self.frames.astype(np.int64), curve.size - 1)]
 
 
 _CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -232,11 +251,22 @@ class Expression:
     """The whole text it stands in, for messages."""
     column: int
     """Where it begins in that, from 1."""
+    end: int
+    """Behind which column it ends."""
     program: tuple[_Step, ...]
     names: frozenset[str]
     """The variables and functions it uses."""
     number: float | None
     """Its value if it is nothing but a number, which glides to the next key."""
+
+    @property
+    def written(self) -> str:
+        """The expression alone."""
+        return self.text[self.column - 1 : self.end].strip()
+
+    @property
+    def uses_sound(self) -> bool:
+        return not self.names.isdisjoint(SOUND_NAMES)
 
     def over(self, moment: _Moment) -> Values:
         """Its value for every frame of the moment. Raises CurveError for one that is not finite."""
@@ -258,7 +288,7 @@ class Expression:
     def _refuse(self, moment: _Moment, index: int, value: float) -> NoReturn:
         """Point at the first step that left the finite numbers at that frame."""
         frames = moment.frames[index : index + 1]
-        single = _Moment(frames, moment.frame_count, moment.fps, moment.seed)
+        single = replace(moment, frames=frames)
         column = self.column
         with np.errstate(all="ignore"):
             for end, step in enumerate(self.program, 1):
@@ -271,7 +301,7 @@ class Expression:
 
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(
-    rf"(?P<number>{_NUMBER.pattern})|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
+    rf"(?P<number>{_NUMBER.pattern})|(?P<name>audio\.[A-Za-z_0-9]*|[A-Za-z_][A-Za-z_0-9]*)"
     r"|(?P<sign>\*\*|//|<=|>=|==|!=|[-+*/%<>&|~(),])"
 )
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -328,9 +358,8 @@ class _Parser:
         self.begin()
         self.operation(0)
         program = tuple(self.program)
-        return Expression(
-            self.text, self.start + 1, program, frozenset(self.names), _number_of(program)
-        )
+        names, number = frozenset(self.names), _number_of(program)
+        return Expression(self.text, self.start + 1, self.position, program, names, number)
 
     def operation(self, binding: int) -> bool:
         """One operand and all operators that bind it more strongly; whether it is a truth."""
@@ -398,10 +427,12 @@ class _Parser:
         self.names.add(name)
         if self.peek()[1] == "(":
             self.call(name, at)
-        elif name in _VARIABLES:
+        elif name in _VARIABLES or name in SOUND_NAMES:
             self.put(lambda moment: moment.variable(name), 0, at, timely=True)
         elif name in _FUNCTIONS:
             self.fail(f"{name!r} is a function; write {name}(...)", at)
+        elif name == "audio" or name.startswith("audio."):
+            self.fail(_unknown_sound(name), at)
         else:
             self.fail(_unknown(name, "name", _VARIABLES, (*_VARIABLES, *_FUNCTIONS)), at)
 
@@ -447,6 +478,13 @@ def _unknown(word: str, kind: str, listed: tuple[str, ...], known: tuple[str, ..
     return f"unknown {kind} {word[:40]!r} ({hint})"
 
 
+def _unknown_sound(name: str) -> str:
+    known = {known.removeprefix("audio."): known for known in SOUND_NAMES}
+    near = difflib.get_close_matches(name[:100].removeprefix("audio."), known, n=1)
+    hint = f"did you mean {known[near[0]]!r}? " if near else ""
+    return f"unknown name {name[:40]!r} ({hint}allowed: {', '.join(SOUND_NAMES)})"
+
+
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────
 
 _KEY = re.compile(r"[ \t\r\n]*([0-9]+(?:\.[0-9]+)?)([fs%]?)[ \t\r\n]*")
@@ -487,13 +525,24 @@ class Curve:
     keys: tuple[_Key, ...] = field(compare=False, repr=False)
     ease: str = field(default="linear", compare=False, repr=False)
 
-    def over(self, frame_count: int, fps: float, seed: int = 0) -> Values:
+    @property
+    def sound_expression(self) -> str | None:
+        """The first of its expressions that asks for the sound; None if all do without."""
+        found = (key.expression for key in self.keys if key.expression.uses_sound)
+        return next((expression.written for expression in found), None)
+
+    def over(
+        self, frame_count: int, fps: float, seed: int = 0, sound: SoundCurves | None = None
+    ) -> Values:
         """Its value at each output frame of a render of that length and rate.
 
-        Keys of different units are taken in the order in which they come in this render; before
-        the first its value holds. Raises CurveError for a frame whose value is not finite.
+        `sound` holds what `audio.*` stands for; without it a curve that asks for that raises
+        ValueError. Keys of different units are taken in the order in which they come in this
+        render; before the first its value holds. Raises CurveError for a frame whose value is not
+        finite.
         """
-        moment = functools.partial(_Moment, frame_count=frame_count, fps=fps, seed=seed)
+        render = {"frame_count": frame_count, "fps": fps, "seed": seed, "sound": sound}
+        moment = functools.partial(_Moment, **render)
         found = [(key.frame(frame_count, fps), key) for key in self.keys]
         keys = sorted(found, key=lambda pair: pair[0])
         points = [(start, _value_at(start, key, moment)) for start, key in keys]
@@ -674,13 +723,17 @@ def _entry(key: str, value: Any) -> _Key:
     return _Key(amount, unit, curve.keys[0].expression, key)
 
 
+_KNOWN_LATE = frozenset({"max_f", "sec", "fps", "beat", *SOUND_NAMES})
+"""Names whose values depend on the render and not on the frame alone."""
+
+
 def _checked(curve: Curve) -> Curve:
     """Try what is known before a render, so that `t/0` is refused where it is written.
 
     An expression that asks for nothing but the frame, at a key in frames, is evaluated there.
     """
     for key in curve.keys:
-        if not key.unit and not key.expression.names & {"max_f", "sec", "fps", "beat"}:
+        if not key.unit and key.expression.names.isdisjoint(_KNOWN_LATE):
             frames = np.array([key.amount])
             key.expression.over(_Moment(frames, 2, 1.0, 0))
     return curve

@@ -507,3 +507,46 @@ def test_an_ignored_signal_stays_ignored():
 def test_a_signal_is_no_exception_that_a_handler_of_faults_would_take():
     assert not issubclass(Interrupted, Exception)
     assert not issubclass(Interrupted, DreamflowError)
+
+
+# ── sound ──
+
+LISTENING = ["-s", "dream.step_size=1+audio.bass", *NO_DREAM]
+
+
+def test_a_clip_without_sound_is_refused_with_the_expression_that_needs_it(call, one_frame):
+    code, _, err = call("video", one_frame, "-o", "out.mp4", *LISTENING)
+    assert code == 65
+    assert err == [
+        f"dreamflow: error: {one_frame} has no sound, which dream.step_size needs: '1+audio.bass' "
+        "(name a sound file: `audio: FILE` in the preset, or --audio FILE for a clip)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["song.wav", "-y.wav", "a b'\";$(id).wav", "new\nline \udcff.wav"])
+def test_a_sound_file_of_any_name_can_be_given(call, media, one_frame, tmp_path, name):
+    sound = media.draw("tone.wav", "-f", "lavfi", "-i", "sine=d=1")
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / name).write_bytes(sound.read_bytes())
+    given = ["--audio", f"songs/{name}"]
+    assert call("video", one_frame, "-o", "out.mp4", *given, *LISTENING) == (0, [], [])
+    code, out, _ = call("show", "out.mp4")
+    assert code == 0
+    assert any(line.startswith("# audio_sha256: ") for line in out)
+    assert "songs" not in "".join(out)
+
+
+def test_a_missing_sound_file_is_said_so_and_a_useless_one_is_warned_of(call, one_frame):
+    code, _, err = call("video", one_frame, "-o", "out.mp4", "--audio", "gone.wav", *LISTENING)
+    assert (code, err) == (66, ["dreamflow: error: no such file: gone.wav"])
+    code, _, err = call("video", one_frame, "-o", "out.mp4", "--audio", "gone.wav", *NO_DREAM)
+    warning = "--audio changes nothing: no setting listens to the sound (audio.*)"
+    assert (code, err) == (0, [f"dreamflow: warning: {warning}"])
+
+
+def test_presets_that_listen_are_checked_and_shown_without_a_sound(call, tmp_path):
+    (tmp_path / "p.yaml").write_text("extends: base\naudio: song.wav\ndream: {chroma: audio.rms}\n")
+    assert call("presets", "check", "p.yaml") == (0, ["p.yaml: fine"], [])
+    code, out, _ = call("presets", "show", "./p.yaml")
+    assert code == 0
+    assert any(line.split()[:2] == ["chroma:", "audio.rms"] for line in out)

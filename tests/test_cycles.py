@@ -9,6 +9,7 @@ import pytest
 
 from dreamflow.errors import PresetError
 from dreamflow.preset import dump, load, load_with_origins
+from dreamflow.schedule import SOUND_NAMES
 
 TOUR = "objectives: [{cycle: [a, b, c], every: 4s, fade: 1s}]\n"
 
@@ -87,6 +88,15 @@ objectives:
     assert found[[0, 4, 50]].tolist() == pytest.approx(
         np.array([[3, -2, 0, 0.5, 0], [3, 0, -2, 0, 0.54], [3, -2, 0, 1, 0]])
     )
+
+
+def test_a_tour_may_listen_to_the_sound():
+    tour = read("objectives: [{cycle: [a, b], every: 1, fade: 0, weight: audio.rms}]")
+    assert set(tour.sound_expressions()) == {"objectives.0.weight", "objectives.1.weight"}
+    sound = {name: np.array([0.5, 0.25]) for name in SOUND_NAMES}
+    moving = tour.resolved(2, 30, sound)
+    assert [o.weight for o in moving.at(0).objectives] == [0.5, 0]
+    assert [o.weight for o in moving.at(1).objectives] == [0, 0.25]
 
 
 def test_an_override_reaches_into_a_tour_and_behind_it():

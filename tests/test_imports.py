@@ -19,8 +19,8 @@ LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets"},
     "description": {"cycles", "preset", "strict_yaml"},
-    "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
-              "video.stills", "video.writer"},
+    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+              "video.sequences", "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
     "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},
@@ -30,6 +30,7 @@ LAYERS = {
 PRINTERS = {"cli", "progress", "doctor"}
 WITHOUT_TORCH = [
     "ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset",
+    "audio",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -478,6 +479,51 @@ def test_reading_presets_does_not_load_torch():
     )
     root = Path(preset.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+# ── sound ──
+
+LISTENING = """\
+objectives:
+  - {layer: a, weight: {0: 1, 1s: 2*audio.beat}}
+dream: {step_size: audio.rms, smoothing: 1+sin(t)}
+"""
+
+
+def test_a_preset_tells_which_settings_listen_and_with_which_expression():
+    found = load(write("p.yaml", LISTENING)).sound_expressions()
+    assert found == {"objectives.0.weight": "2*audio.beat", "dream.step_size": "audio.rms"}
+    assert load("base").sound_expressions() == {}
+
+
+def test_settings_that_listen_get_the_sounds_numbers():
+    listening = load(write("p.yaml", LISTENING))
+    sound = {"audio.rms": np.linspace(0, 1, 61), "audio.beat": np.full(61, 0.25)}
+    moving = listening.resolved(61, 30, sound)
+    assert moving.at(45).dream.step_size == 0.75
+    assert moving.at(45).objectives[0].weight == 0.5
+    with pytest.raises(ValueError, match=r"audio\.\w+ is used"):
+        listening.resolved(61, 30)
+
+
+def test_a_preset_that_listens_is_written_out_and_read_back_without_a_sound():
+    listening = load(write("p.yaml", LISTENING + "audio: a.wav\n"))
+    assert "step_size: audio.rms\n" in dump(listening)
+    assert load(write("q.yaml", dump(listening))) == listening
+
+
+def test_a_sound_file_is_found_from_the_presets_folder():
+    write("in/p.yaml", GROUND + "audio: songs/a.wav\n")
+    write("q.yaml", "extends: in/p.yaml\n")
+    assert Path(load("q.yaml").audio) == Path("in/songs/a.wav")
+    assert load("q.yaml", overrides=["audio=/any/where.wav"]).audio == "/any/where.wav"
+    assert load("q.yaml", overrides=["audio=''"]).audio == ""
+
+
+@pytest.mark.parametrize("file", ["../a.wav", "/etc/passwd", "~/a.wav", "http://a/b.wav"])
+def test_a_preset_names_no_sound_outside_its_folder(file):
+    said = complaints(GROUND + f'audio: "{file}"\n')
+    assert said[0].startswith("p.yaml:2:8: audio: must be a path inside the preset's own folder")
 
 
 # ── curves ──

@@ -18,6 +18,7 @@ from dreamflow.schedule import (
     MAX_DEPTH,
     MAX_KEYS,
     MAX_OPERATIONS,
+    SOUND_NAMES,
     CurveError,
     parse,
 )
@@ -34,6 +35,62 @@ def refusal(source):
         parse(source)
     assert isinstance(caught.value, PresetError)
     return caught.value
+
+
+# ── sound ──
+
+
+SOUND = {name: np.linspace(0, 1, 100) ** power for power, name in enumerate(SOUND_NAMES, 1)}
+
+
+def test_the_sounds_curves_are_values_like_any_other():
+    curve = parse("2 + 3*audio.bass - max(audio.beat, 0.5)")
+    expected = 2 + 3 * SOUND["audio.bass"] - np.maximum(SOUND["audio.beat"], 0.5)
+    np.testing.assert_array_equal(curve.over(100, 30.0, sound=SOUND), expected)
+
+
+def test_a_key_with_sound_takes_that_keys_frames_and_the_last_one_holds_behind_the_end():
+    values = parse("0:(0), 50:(audio.rms), 150:(audio.rms)").over(100, 30.0, sound=SOUND)
+    np.testing.assert_allclose(values[:51], np.linspace(0, SOUND["audio.rms"][50], 51))
+    np.testing.assert_array_equal(values[50:], SOUND["audio.rms"][50:])
+
+
+@pytest.mark.parametrize(
+    ("source", "expression"),
+    [
+        ("t + audio.mid", "t + audio.mid"),
+        ("0:(1), 5s:( 2*(audio.onset) ), 9s:(audio.rms)", "2*(audio.onset)"),
+        ({0: 1, "50%": "1 - audio.beat "}, "1 - audio.beat"),
+        ("0:(1), 5s:(beat(120))", None),
+        (3, None),
+    ],
+)
+def test_a_curve_tells_which_expression_needs_the_sound(source, expression):
+    assert parse(source).sound_expression == expression
+
+
+def test_a_curve_that_needs_the_sound_is_not_evaluated_without():
+    with pytest.raises(ValueError, match=r"audio\.bass"):
+        over("audio.bass")
+
+
+def test_an_expression_of_the_sound_that_leaves_the_numbers_is_refused_with_its_frame():
+    with pytest.raises(CurveError, match=r"infinite at frame 0\n  1/audio\.rms\n   \^"):
+        parse("1/audio.rms").over(100, 30.0, sound=SOUND)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "nearest"),
+    [("1 + audio.bas", 5, "audio.bass"), ("audio.", 1, None), ("audio", 1, None),
+     ("audio.Beat", 1, "audio.beat"), ("audio.rms.real", 10, None)],
+)  # fmt: skip
+def test_an_unknown_name_of_the_sound_is_answered_with_all_there_are(text, column, nearest):
+    error = refusal(text)
+    assert error.column == column
+    if column < 10:
+        assert f"allowed: {', '.join(SOUND_NAMES)})" in str(error)
+    assert ("did you mean" in str(error)) == (nearest is not None)
+    assert nearest is None or f"did you mean {nearest!r}" in str(error)
 
 
 # ── keyframes ──
@@ -338,7 +395,7 @@ def test_a_mistake_in_a_mapping_names_its_entry(source, entry, message):
 WORDS = st.sampled_from(
     ["t", "s", "pi", "max_f", "sec", "fps", "sin", "where", "min", "noise", "beat", "pulse", "(",
      ")", ",", "+", "-", "*", "/", "%", "**", "<", ">=", "==", "&", "|", "~", "0", "1.5", "9e99",
-     ":", "0:(", "5s:(", "50%:(", "__class__", ".", "'", "[", " ", "\n", "é"]
+     ":", "0:(", "5s:(", "50%:(", "__class__", "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=40)
 KEY_TEXTS = (
@@ -352,7 +409,7 @@ SHAPES = st.sampled_from(
      "where({0}>{1},{0},1)", "min({0},{1})", "pulse({0},{1})", "cycle({0},{1},3,{0})"]
 )  # fmt: skip
 EXPRESSIONS = st.recursive(
-    st.sampled_from(["t", "s", "sec", "max_f", "pi", "2", "0.5", "1e9", "0"]),
+    st.sampled_from(["t", "s", "sec", "max_f", "pi", "audio.beat", "2", "0.5", "1e9", "0"]),
     lambda inner: st.tuples(SHAPES, inner, inner).map(lambda parts: parts[0].format(*parts[1:])),
     max_leaves=8,
 )
@@ -371,7 +428,7 @@ SOURCES = TEXTS | EXPRESSIONS | st.dictionaries(
 def test_anything_is_finite_numbers_or_a_refusal(source, frame_count, fps, seed):
     with harmless():
         try:
-            values = parse(source).over(frame_count, fps, seed)
+            values = parse(source).over(frame_count, fps, seed, SOUND)
         except CurveError:
             return
     assert values.shape == (frame_count,)
