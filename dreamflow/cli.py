@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -343,21 +343,10 @@ def _check_preset(name: str) -> None:
     """Raise PresetError for what is wrong in a preset, network and layers included."""
     from dreamflow import preset
 
-    loaded, origins = preset.load_with_origins(name)
-    from dreamflow import networks
+    loaded = preset.load(name)
+    from dreamflow.render import check_names
 
-    _at(origins["network"], networks.find_network, loaded.network)
-    for index, objective in enumerate(loaded.objectives):
-        origin = origins[f"objectives.{index}.layer"]
-        _at(origin, networks.find_layers, loaded.network, [objective.layer])
-
-
-def _at(origin: str, check: Callable[..., Any], *arguments: Any) -> None:
-    """Call `check`; a PresetError that it raises gets the place it is about."""
-    try:
-        check(*arguments)
-    except PresetError as error:
-        raise PresetError(f"{origin}: {error}") from error
+    check_names(loaded)
 
 
 @presets.command("sheet")

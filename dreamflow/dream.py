@@ -46,19 +46,19 @@ def dream(
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1.
 
-    Without terms there is nothing to ascend to, and the image stays as it is.
+    Where an octave has no terms there is nothing to ascend to, and it takes no steps.
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
     image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
     dreamed, detail = image, None
-    steps = settings.steps if terms else 0
     for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(image, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
-        for step in range(steps):
+        here = objectives.at_octave(terms, octave)
+        for step in range(settings.steps if here else 0):
             shift = draw_shift((*seed, octave, step), settings.jitter)
-            dreamed = ascend(dreamed, extractor, terms, settings, shift, seed[1])
+            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1])
         detail = dreamed - base
     return dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
 
@@ -98,7 +98,8 @@ def ascend(
 ) -> Tensor:
     """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
     shifted = roll(image, shift).requires_grad_(True)
-    score = objectives.total(terms, extractor(shifted))
+    features = extractor(shifted, {term.layer for term in terms})
+    score = objectives.total(terms, features)
     (gradient,) = torch.autograd.grad(score, shifted)
     gradient = shape_gradient(gradient, settings)
     scale = gradient.abs().mean()

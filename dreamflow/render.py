@@ -17,10 +17,12 @@ from dreamflow import color, feedback, objectives, warp
 from dreamflow.ahead import Ahead
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
+from dreamflow.errors import PresetError
 from dreamflow.feedback import Canvas, Carry
 from dreamflow.flow import Correspondence, FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import LayerEnergy
+from dreamflow.strict_yaml import together
 
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
@@ -85,6 +87,7 @@ class Engine:
 
         preset = preset.resolved(frame_count, rate, sound)
         if extractor is None:
+            check_names(preset)
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
@@ -159,6 +162,24 @@ def arrivals(
         moved = None if previous is None else correspond(now.flow, source, previous)
         yield Arrival(index, now, full, source, moved)
         previous = source
+
+
+def check_names(preset: Preset) -> None:
+    """Refuse an unknown network and all unknown layers, where they were written."""
+    from dreamflow import networks
+
+    try:
+        networks.find_network(preset.network)
+    except PresetError as error:
+        raise preset.complaint("network", f": {error}") from None
+    unknown: list[str] = []
+    for index, objective in enumerate(preset.objectives):
+        try:
+            networks.find_layers(preset.network, [objective.layer])
+        except PresetError as error:
+            unknown.append(str(preset.complaint(f"objectives.{index}.layer", f": {error}")))
+    if unknown:
+        raise together(unknown)
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamflow.errors import PresetError
+from dreamflow.settings import EASES
 
 Values = NDArray[np.float64]
 
@@ -41,11 +42,11 @@ SoundCurves = Mapping[str, Values]
 """For each of `SOUND_NAMES` its value at every output frame."""
 
 MAX_CHARACTERS = 10_000
+MAX_KEYS = 1000
 MAX_DEPTH = 40
 """How deep parentheses, calls, signs and powers may be nested."""
 MAX_OPERATIONS = 500
 """How many operations one expression may have: it bounds the time a hostile preset takes."""
-EASES = ("linear", "in", "out", "in-out", "hold", "spline")
 
 
 class CurveError(PresetError):
@@ -146,6 +147,18 @@ def _modulo(x: Any, y: Any) -> Any:
     return x - np.floor(x / y) * y
 
 
+def _cycle(turns: Any, place: Any, count: Any, fade: Any) -> Any:
+    """Weight of the one at `place`, from 0, of `count` that take turns; all together give 1.
+
+    Each has its turn in full when `turns` comes to its place, and hands over in the last `fade`
+    (0..1) of the turn.
+    """
+    # Rounded, so that weights that ought to be nought are.
+    since = np.fmod(np.round(_saw((turns - place + fade) / count) * count, 9), count)
+    share = np.minimum(np.maximum(np.minimum(since, 1 + fade - since) / fade, 0), 1)
+    return np.where(fade == 0, since < 1, share * share * (3 - 2 * share))
+
+
 def _where(condition: Any, yes: Any, no: Any) -> Any:
     return np.where(np.asarray(condition) != 0, yes, no)
 
@@ -182,6 +195,7 @@ _FUNCTIONS: dict[str, _Function] = {
     "tri": _Function(_tri),
     "square": _Function(lambda x: _pulse(x, 0.5)),
     "pulse": _Function(_pulse, 2, 2),
+    "cycle": _Function(_cycle, 4, 4),
     "noise": _Function(_noise, timely=True),
     "beat": _Function(_beat, timely=True),
 }
@@ -483,6 +497,16 @@ class _Key(NamedTuple):
     amount: float
     unit: str
     expression: Expression
+    entry: str | None = None
+    """As it was written, if the curve is a mapping."""
+
+    def over(self, moment: _Moment) -> Values:
+        """Its expression's value for every frame; a CurveError names the entry."""
+        try:
+            return self.expression.over(moment)
+        except CurveError as error:
+            error.entry = self.entry
+            raise
 
     def frame(self, frame_count: int, fps: float) -> int:
         if self.unit == "s":
@@ -519,28 +543,23 @@ class Curve:
         """
         render = {"frame_count": frame_count, "fps": fps, "seed": seed, "sound": sound}
         moment = functools.partial(_Moment, **render)
-        found = [(key.frame(frame_count, fps), key.expression) for key in self.keys]
-        keys = sorted(found, key=lambda key: key[0])
-        points = [(start, self._value_at(start, e, moment)) for start, e in keys]
+        found = [(key.frame(frame_count, fps), key) for key in self.keys]
+        keys = sorted(found, key=lambda pair: pair[0])
+        points = [(start, _value_at(start, key, moment)) for start, key in keys]
         slopes = _slopes(points) if self.ease == "spline" else []
         values = np.full(frame_count, points[0][1])
         ends = [start for start, _ in keys[1:]] + [frame_count]
-        for index, ((start, expression), end) in enumerate(zip(keys, ends, strict=True)):
+        for index, ((start, key), end) in enumerate(zip(keys, ends, strict=True)):
             frames = np.arange(start, min(end, frame_count), dtype=np.float64)
             if not frames.size:
                 continue
             between = slice(index, index + 2)
-            if expression.number is None:
-                part = expression.over(moment(frames))
+            if key.expression.number is None:
+                part = key.over(moment(frames))
             else:
                 part = self._glide(frames, points[between], slopes[between])
             values[start : start + frames.size] = part
         return values
-
-    def _value_at(self, frame: int, expression: Expression, moment: Any) -> float:
-        if expression.number is not None:
-            return expression.number
-        return float(expression.over(moment(np.array([frame], np.float64)))[0])
 
     def _glide(
         self, frames: Values, ends: list[tuple[int, float]], slopes: list[float]
@@ -567,6 +586,12 @@ class Curve:
         return low + (high - low) * u
 
 
+def _value_at(frame: int, key: _Key, moment: Any) -> float:
+    if key.expression.number is not None:
+        return key.expression.number
+    return float(key.over(moment(np.array([frame], np.float64)))[0])
+
+
 def _slopes(points: list[tuple[int, float]]) -> list[float]:
     """Slope per frame of a smooth line at each point (Fritsch & Butland 1984).
 
@@ -583,13 +608,14 @@ def _slopes(points: list[tuple[int, float]]) -> list[float]:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse(source: float | str | Mapping[Any, Any]) -> Curve:
+def parse(source: float | str | Mapping[Any, Any], ease: str = "linear") -> Curve:
     """A curve from a number, a text or a mapping of keys to numbers and texts.
 
-    Raises CurveError, with a caret under the column of a text.
+    `ease` counts unless the mapping has one of its own. Raises CurveError, with a caret under the
+    column of a text.
     """
     if isinstance(source, Mapping):
-        return _from_mapping({str(key): value for key, value in source.items()})
+        return _from_mapping({str(key): value for key, value in source.items()}, ease)
     text = source if isinstance(source, str) else repr(source)
     if len(text) > MAX_CHARACTERS:
         message = f"{len(text)} characters; at most {MAX_CHARACTERS} are read"
@@ -599,7 +625,7 @@ def parse(source: float | str | Mapping[Any, Any]) -> Curve:
     parser.skip_space()
     if parser.position < len(text):
         parser.fail(f"here should be an operator or the end{parser.found()}")
-    return _checked(Curve(text, tuple(keys)))
+    return _checked(Curve(text, tuple(keys), ease))
 
 
 def _is_keyframe(text: str) -> bool:
@@ -614,6 +640,8 @@ def _keyframes(parser: _Parser) -> list[_Key]:
     while True:
         parser.skip_space()
         at = parser.position
+        if len(keys) == MAX_KEYS:
+            parser.fail(f"a curve has {MAX_KEYS} keys at most")
         amount, unit = _key_at(parser)
         if last.get(unit, -1) >= amount:
             parser.fail("keys must come in order, each later than the one before", at)
@@ -652,14 +680,16 @@ def _amount(match: re.Match[str]) -> tuple[float, str]:
     return amount, unit
 
 
-def _from_mapping(source: dict[str, Any]) -> Curve:
-    ease = source.get("ease", "linear")
+def _from_mapping(source: dict[str, Any], ease: str) -> Curve:
+    ease = source.get("ease", ease)
     if ease not in EASES:
         allowed = ", ".join(EASES)
         raise CurveError(f"ease must be one of {allowed}, not {str(ease)[:40]!r}", entry="ease")
     length = sum(len(str(value)) for value in source.values())
     if length > MAX_CHARACTERS:
         raise CurveError(f"{length} characters; at most {MAX_CHARACTERS} are read")
+    if len(source) > MAX_KEYS + 1:
+        raise CurveError(f"a curve has {MAX_KEYS} keys at most, not {len(source)}")
     keys = [_entry(key, value) for key, value in source.items() if key != "ease"]
     if not keys:
         raise CurveError("a curve has at least one key, as in {0: 1, 5s: 2}")
@@ -690,7 +720,7 @@ def _entry(key: str, value: Any) -> _Key:
         raise
     if isinstance(value, str) and _is_keyframe(value):
         raise CurveError("a key has one number or expression, not keys of its own", entry=key)
-    return _Key(amount, unit, curve.keys[0].expression)
+    return _Key(amount, unit, curve.keys[0].expression, key)
 
 
 _KNOWN_LATE = frozenset({"max_f", "sec", "fps", "beat", *SOUND_NAMES})

@@ -19,7 +19,7 @@ from dreamflow.errors import UnavailableError
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
-from dreamflow.render import Engine
+from dreamflow.render import Engine, check_names
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import resized
 from dreamflow.video.stills import Still, read_still, write_still
@@ -277,6 +277,7 @@ class _Engines:
         self._extractor = functools.cache(build)
 
     def make(self, preset: Preset) -> Engine:
+        check_names(preset)
         layers = tuple(sorted({objective.layer for objective in preset.objectives}))
         extractor = self._extractor(preset.network, layers)
         rate, sound = Fraction(preset.reference_fps), audio.steady(_SHEET_SOUND)

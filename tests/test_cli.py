@@ -138,7 +138,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
     assert code == 78
     assert out == ["fine.yaml: fine"]
     assert err[0].startswith("dreamflow: error: typo.yaml:2:9: unknown key 'octave_scael'")
-    assert err[1].startswith("dreamflow: error: layer.yaml:3: unknown layer 'features.99'")
+    assert err[1].startswith("dreamflow: error: layer.yaml:3:10: objectives.0.layer: unknown")
     assert len(err) == 2
 
 
@@ -206,6 +206,9 @@ def wreckage(tmp_path, one_frame):
         "list.mp4": b"#EXTM3U\n#EXTINF:1,\nsecret.ts\n",
         "key.yaml": b"extends: base\ndream: {octave_scael: 2}\n",
         "layer.yaml": b"extends: base\nobjectives: [{layer: features.99}]\n",
+        "curve.yaml": b"extends: base\ndream: {step_size: 65-max_f}\n",
+        "cycle.yaml": b"extends: base\n"
+        b"objectives: [{cycle: [fire3, fire99], every: 4s, fade: 1s}]\n",
         "network.yaml": b"extends: base\nnetwork: squeezenet\n",
         "weights.yaml": b"extends: base\nnetwork: squeezenet1_1:weights.safetensors\n",
         "weights.safetensors": b"\xff" * 1000,
@@ -243,8 +246,19 @@ FAULTS = {
     "no picture": (("image", "text.mp4", "-o", "new.png"), 65, "not a picture"),
     "key": (("video", "clip.mp4", *TO_NEW, "-p", "key.yaml"), 78, "key.yaml:2:9: unknown key"),
     "set": (("video", "clip.mp4", *TO_NEW, "-s", "dream.octavs=3"), 78, "did you mean"),
-    "layer": (("video", "clip.mp4", *TO_NEW, "-p", "layer.yaml"), 78, "dreamflow layers squ"),
-    "network": (("video", "clip.mp4", *TO_NEW, "-p", "network.yaml"), 78, "squeezenet1_1"),
+    "layer": (
+        ("video", "clip.mp4", *TO_NEW, "-p", "layer.yaml"),
+        78,
+        "layer.yaml:2:22: objectives.0.layer: ",
+    ),
+    "network": (
+        ("video", "clip.mp4", *TO_NEW, "-p", "network.yaml"),
+        78,
+        "network.yaml:2:10: network: unknown",
+    ),
+    "curve": (("video", "clip.mp4", *TO_NEW, "-p", "curve.yaml"), 78, "curve.yaml:2:20: dream.st"),
+    "set curve": (("video", "clip.mp4", *TO_NEW, "-s", "dream.steps=-t-9"), 78, "at frame 0; it"),
+    "cycle": (("video", "clip.mp4", *TO_NEW, "-p", "cycle.yaml"), 78, "cycle.yaml:2:30: obj"),
     "preset": (("video", "clip.mp4", *TO_NEW, "-p", "nope"), 78, "dreamflow presets list"),
     "weights": (("video", "clip.mp4", *TO_NEW, "-p", "weights.yaml"), 69, "weights.safetensors"),
     "option": (("video", "clip.mp4", *TO_NEW, "--sped", "2"), 2, "dreamflow video --help"),

@@ -18,7 +18,7 @@ ROOT = Path(dreamflow.__file__).parent
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets", "zoom"},
-    "description": {"preset", "strict_yaml"},
+    "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
               "video.sequences", "video.stills", "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
@@ -28,8 +28,10 @@ LAYERS = {
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "preset",
-                 "audio"]  # fmt: skip
+WITHOUT_TORCH = [
+    "ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset",
+    "audio",
+]  # fmt: skip
 
 
 def name_of(path: Path) -> str:
