@@ -165,7 +165,7 @@ def test_the_view_of_a_frame_is_plain_settings():
         (GROUND + "network: 3", "p.yaml:2:10: network: must be a text, not 3"),
         (
             GROUND + "color: 0.5",
-            "p.yaml:2:8: color: must be a mapping with anchor, strength, rate, not 0.5",
+            "p.yaml:2:8: color: must be a mapping with anchor, strength, rate, contrast, saturation, not 0.5",
         ),
         (
             GROUND + "color:\n",
