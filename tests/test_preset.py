@@ -169,7 +169,7 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             GROUND + "color:\n",
-            "p.yaml:2:7: color: must be a mapping with anchor, strength, rate, not nothing",
+            "p.yaml:2:7: color: must be a mapping with anchor, strength, rate, contrast, saturation, not nothing",
         ),
         ("", "p.yaml:1:1: empty; a preset names at least its objectives"),
         ("# nothing\n", "p.yaml:1:1: empty; a preset names at least its objectives"),
