@@ -26,10 +26,12 @@ from dreamflow.options import (
     clip_options,
     computing_options,
     output_option,
+    overwrite_option,
     processors,
     rendering_options,
     set_option,
     source_argument,
+    span_options,
     voice,
 )
 from dreamflow.progress import printable, view, write_out
@@ -283,7 +285,7 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show and check presets."""
+    """List, show, check and draw presets."""
 
 
 @presets.command("list")
@@ -370,6 +372,23 @@ def sheet_of_presets(
             if sys.stderr.isatty():
                 print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
             interrupts.check(f"stopped after {event.done} presets, {target} is not written")
+
+
+@presets.command("plot")
+@click.argument("name", metavar="NAME|FILE")
+@output_option
+@span_options
+@set_option
+@overwrite_option
+@voice
+def plot_preset(
+    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+) -> None:
+    """Draw the curves and layer weights of a preset over a render, as a picture."""
+    from dreamflow import plots
+
+    length = plots.Span(**span)
+    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
 
 
 @presets.command()

@@ -123,6 +123,8 @@ look_options = _together(
     ),
 )
 
+overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.")
+
 computing_options = _together(
     click.option(
         "--device",
@@ -135,7 +137,7 @@ computing_options = _together(
         metavar="N",
         help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
     ),
-    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
+    overwrite_option,
     click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
@@ -192,5 +194,27 @@ clip_options = _together(
         type=click.FloatRange(min=1),
         metavar="S",
         help="Give up on an encoder that takes nothing for so long.  [default: 60]",
+    ),
+)
+
+span_options = _together(
+    click.option(
+        "--frames",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Length of the render.  [default: 10 s, or until after the last key]",
+    ),
+    click.option(
+        "--duration", type=_moment, metavar="TIME", help="Length of the render: 12.5, 1:02.5, 48f."
+    ),
+    click.option(
+        *("--input", "clip"), type=PATH, metavar="CLIP", help="As long, and as fast, as this clip."
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate of the render.  [default: that of CLIP, else the preset's reference_fps]",
     ),
 )

@@ -72,6 +72,16 @@ class Preset(Stage):
     _tracks: dict[str, tuple[float, ...]] = PrivateAttr(default_factory=dict)
     """The curves' numbers for each output frame of one render."""
 
+    @property
+    def curves(self) -> "dict[str, Curve]":
+        """What moves, by dotted path (`dream.steps`, `objectives.0.weight`)."""
+        return dict(self._curves)
+
+    @property
+    def tracks(self) -> dict[str, tuple[float, ...]]:
+        """The curves' numbers for each output frame, by dotted path; empty until `resolved`."""
+        return dict(self._tracks)
+
     def resolved(self, frame_count: int, fps: SupportsFloat) -> Self:
         """The preset with all curves evaluated for a render of so many frames at that rate.
 
