@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,10 +183,19 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
 
 
 def _request(
-    source: Path, target: str, *, name: str, overrides: Sequence[str], seed: int | None, **rest: Any
+    source: Path,
+    target: str,
+    *,
+    name: str,
+    overrides: Sequence[str],
+    seed: int | None,
+    sound: Path | None = None,
+    **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
     preset = _preset(name, overrides, seed)
+    if sound is not None:
+        preset = _with_sound(preset, sound)
     from dreamflow.job import VideoRequest
 
     given = {key: value for key, value in rest.items() if value is not None}
@@ -199,6 +208,12 @@ def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
 
     seeded = [] if seed is None else [f"seed={seed}"]
     return preset.load(name, overrides=[*overrides, *seeded])
+
+
+def _with_sound(preset: Preset, sound: Path) -> Preset:
+    if not preset.sound_expressions():
+        logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
+    return preset.model_copy(update={"audio": str(sound)})
 
 
 def _follow(
@@ -330,21 +345,10 @@ def _check_preset(name: str) -> None:
     """Raise PresetError for what is wrong in a preset, network and layers included."""
     from dreamflow import preset
 
-    loaded, origins = preset.load_with_origins(name)
-    from dreamflow import networks
+    loaded = preset.load(name)
+    from dreamflow.render import check_names
 
-    _at(origins["network"], networks.find_network, loaded.network)
-    for index, objective in enumerate(loaded.objectives):
-        origin = origins[f"objectives.{index}.layer"]
-        _at(origin, networks.find_layers, loaded.network, [objective.layer])
-
-
-def _at(origin: str, check: Callable[..., Any], *arguments: Any) -> None:
-    """Call `check`; a PresetError that it raises gets the place it is about."""
-    try:
-        check(*arguments)
-    except PresetError as error:
-        raise PresetError(f"{origin}: {error}") from error
+    check_names(loaded)
 
 
 @presets.command("sheet")

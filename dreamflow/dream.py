@@ -46,19 +46,19 @@ def dream(
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1.
 
-    Without terms there is nothing to ascend to, and the image stays as it is.
+    Where an octave has no terms there is nothing to ascend to, and it takes no steps.
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
     image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
     dreamed, detail = image, None
-    steps = settings.steps if terms else 0
     for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(image, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
-        for step in range(steps):
+        here = objectives.at_octave(terms, octave)
+        for step in range(settings.steps if here else 0):
             shift = draw_shift((*seed, octave, step), settings.jitter)
-            dreamed = ascend(dreamed, extractor, terms, settings, shift, seed[1])
+            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1])
         detail = dreamed - base
     return dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
 
@@ -98,7 +98,8 @@ def ascend(
 ) -> Tensor:
     """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
     shifted = roll(image, shift).requires_grad_(True)
-    score = objectives.total(terms, extractor(shifted))
+    features = extractor(shifted, {term.layer for term in terms})
+    score = objectives.total(terms, features)
     (gradient,) = torch.autograd.grad(score, shifted)
     gradient = shape_gradient(gradient, settings)
     scale = gradient.abs().mean()
@@ -122,13 +123,17 @@ def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
     if settings.spread > 0:
         gradient = gradient * evening(gradient, settings.spread)
     if settings.chroma != 1:
-        red, green, blue = gradient.split(1, dim=1)  # a reduction over channels_last is slow
-        grey = (red + green + blue) * ((1 - settings.chroma) / 3)
-        gradient = (gradient * settings.chroma).add_(grey)
+        gradient = less_colour(gradient, settings.chroma)
     if settings.limit > 0:
-        cap = settings.limit * gradient.abs().mean()
+        cap = settings.limit * float(gradient.abs().mean())  # a tensor as bound takes 9x the time
         gradient = gradient.clamp(-cap, cap)
     return gradient
+
+
+def less_colour(gradient: Tensor, chroma: float) -> Tensor:
+    """The share `chroma` of the gradient's colour, all of its grey (the mean of the channels)."""
+    mix = torch.eye(3) * chroma + (1 - chroma) / 3
+    return (gradient.permute(0, 2, 3, 1) @ mix.to(gradient)).permute(0, 3, 1, 2)
 
 
 def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
@@ -147,7 +152,7 @@ def evening(gradient: Tensor, spread: float) -> Tensor:
     Laplacian pyramid; this evens out its places.)
     """
     height, width = gradient.shape[-2:]
-    sample = gradient[..., ::2, ::2].abs().mean(dim=1, keepdim=True)  # a quarter tells as much
+    sample = gradient[..., ::4, ::4].abs().mean(dim=1, keepdim=True)  # a sixteenth tells as much
     cells = (max(1, round(height / _CELL)), max(1, round(width / _CELL)))
     around = gaussian_blur(F.adaptive_avg_pool2d(sample, cells), max(cells) / 14)
     floor = (sample.mean() / 10).clamp(min=torch.finfo(sample.dtype).tiny)  # flat places stay flat

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from dreamflow import warp
 
 GreyFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -115,19 +112,46 @@ def correspond(method: FlowMethod, current: Tensor, previous: Tensor) -> Corresp
     scene at equal settings.
     """
     there, opposite = method.both_ways(current, previous)
-    back = warp.backward(opposite, there, mode="bilinear")
-    mismatch = (there + back).square().sum(1, keepdim=True)
-    length = there.square().sum(1, keepdim=True)
-    occluded = (mismatch >= 0.01 * (length + back.square().sum(1, keepdim=True)) + 0.5).float()
-    edge = (_gradient_square(there) > 0.01 * length + 0.002).float()
-    near_occlusion = F.max_pool2d(occluded, 2 * _EDGE_REACH + 1, stride=1, padding=_EDGE_REACH)
-    within = warp.inside(there, (previous.shape[-2], previous.shape[-1]))
-    return Correspondence(there, (1 - torch.maximum(occluded, edge * near_occlusion)) * within)
+    reliable = torch.from_numpy(_reliable(_as_vectors(there), _as_vectors(opposite)))
+    return Correspondence(there, reliable[None, None].to(current.device))
 
 
-def _gradient_square(flow: Tensor) -> Tensor:
-    """|∇u|² + |∇v|² by central differences, `[1, 1, H, W]`."""
-    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
-    along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
-    along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
-    return (along_x.square() + along_y.square()).sum(1, keepdim=True)
+def _as_vectors(flow: Tensor) -> np.ndarray:
+    """`[1, 2, H, W]` -> `[H, W, 2]` in the CPU's memory."""
+    return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
+
+
+def _reliable(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
+    """Which vectors of `there` to believe, `[H, W]`, 1 or 0; both flows `[H, W, 2]`.
+
+    On the CPU, where the flow of most methods comes from; OpenCV takes a tenth of the time of the
+    same in torch (a 5x5 maximum alone 0.1 ms against 7 ms at 480x270).
+    """
+    height, width = there.shape[:2]
+    ends = there + _grid(height, width)
+    back = cv2.remap(opposite, ends, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    length = _square_sum(there)
+    occluded = _square_sum(there + back) >= 0.01 * (length + _square_sum(back)) + 0.5
+    edge = _gradient_square(there) > 0.01 * length + 0.002
+    reach = np.ones((2 * _EDGE_REACH + 1,) * 2, np.uint8)
+    near_occlusion = cv2.dilate(occluded.astype(np.uint8), reach) > 0
+    within = ((ends >= 0) & (ends <= (width - 1, height - 1))).all(axis=2)
+    return (within & ~occluded & ~(edge & near_occlusion)).astype(np.float32)
+
+
+def _grid(height: int, width: int) -> np.ndarray:
+    """(x, y) of every pixel, `[height, width, 2]`."""
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.dstack(np.meshgrid(x, y))
+
+
+def _square_sum(vectors: np.ndarray) -> np.ndarray:
+    return vectors[..., 0] ** 2 + vectors[..., 1] ** 2
+
+
+def _gradient_square(flow: np.ndarray) -> np.ndarray:
+    """|∇u|² + |∇v|² by central differences, `[H, W]`."""
+    padded = cv2.copyMakeBorder(flow, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    along_x = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
+    along_y = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
+    return _square_sum(along_x) + _square_sum(along_y)

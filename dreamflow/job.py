@@ -6,9 +6,10 @@ the output, joined with the sound, checked, and renamed. Until then the output p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +18,9 @@ from pathlib import Path
 import torch
 
 import dreamflow
-from dreamflow import machine
+from dreamflow import audio, machine
 from dreamflow import preset as presets
-from dreamflow.errors import UsageError
+from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
 from dreamflow.render import (
@@ -31,6 +32,8 @@ from dreamflow.render import (
     shrink,
     warn_of_dropped_octaves,
 )
+from dreamflow.schedule import SoundCurves
+from dreamflow.strict_yaml import quoted
 from dreamflow.video import ffmpeg, writer
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
@@ -102,7 +105,7 @@ def render_video(
     codec = writer.codec_for(request.target, request.preset.output)
     with ExitStack() as stack:
         clip = stack.enter_context(_open(request))
-        writer.check_input_survives(request.target, clip.files)
+        _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
         text = recipe(engine)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
@@ -150,7 +153,7 @@ def render_look(
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
     with _open(request) as clip:
-        writer.check_input_survives(request.target, clip.files)
+        _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
         text = recipe(engine)
         look = None
@@ -166,10 +169,11 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     began = time.monotonic()
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
-    writer.check_input_survives(target, [request.source])
+    _check_inputs_survive(request, [request.source])
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
-    engine = prepare(request.preset, rate, request.device, request.threads)
+    sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
+    engine = prepare(request.preset, rate, request.device, request.threads, sound=sound)
     text = recipe(engine)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
@@ -177,6 +181,11 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     dreamed = dream_still(still, engine)
     write_still(target, dreamed.pixels, metadata=text, alpha=dreamed.alpha)
     yield Finished(request.target, 1, time.monotonic() - began)
+
+
+def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:
+    sound = sound_file(request.preset)
+    writer.check_input_survives(request.target, [*files, *([sound] if sound else [])])
 
 
 def _sized(still: Still, request: VideoRequest) -> Still:
@@ -204,21 +213,57 @@ def prepare(
     *,
     frame_count: int = 1,
     first_index: int = 0,
+    sound: SoundCurves | None = None,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render."""
     machine.tune(threads)
     chosen = machine.pick_device(device)
-    return Engine.build(preset, rate, chosen, frame_count=frame_count, first_index=first_index)
+    return Engine.build(
+        preset, rate, chosen, frame_count=frame_count, first_index=first_index, sound=sound
+    )
+
+
+def sound_file(preset: Preset) -> Path | None:
+    """The file that a render with this preset listens to in the place of the clip's sound."""
+    return Path(preset.audio) if preset.audio and preset.sound_expressions() else None
+
+
+def listen(preset: Preset, source: Path, info: VideoInfo) -> SoundCurves | None:
+    """What the preset's expressions need to know of the sound, over the frames of `info`.
+
+    It is that of the preset's sound file, whose beginning falls on the clip's first frame, else the
+    sound of the clip `source`. None, and nothing is decoded, for a preset that needs none. Raises
+    BadMediaError, naming the setting and its expression, where there is no sound.
+    """
+    wanted = preset.sound_expressions()
+    if not wanted:
+        return None
+    file = sound_file(preset)
+    features = None
+    if file:
+        features = audio.analyse(file)
+    elif not is_stills(source):
+        features = audio.analyse(source, origin=info.start - info.first_index / info.rate)
+    if features is None:
+        path, expression = next(iter(wanted.items()))
+        raise BadMediaError(
+            f"{file or source} has no sound, which {path} needs: {quoted(expression)} "
+            "(name a sound file: `audio: FILE` in the preset, or --audio FILE for a clip)"
+        )
+    return features.curves(info.rate, info.frame_count, info.first_index)
 
 
 def recipe(engine: Engine) -> str:
     """What makes an output again, as the JSON text embedded in it.
 
-    It travels with the film, so of weights of one's own it holds the file's name and not where it
-    lies. Raises UsageError for a preset too long to be embedded.
+    It travels with the film, so of weights of one's own and of a sound file it holds the name and
+    not where it lies. Raises UsageError for a preset too long to be embedded.
     """
     architecture, colon, file = engine.preset.network.partition(":")
-    network = f"{architecture}{colon}{Path(file).name}"
+    names = {
+        "network": f"{architecture}{colon}{Path(file).name}",
+        "audio": Path(engine.preset.audio).name,
+    }
     facts = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
@@ -226,8 +271,10 @@ def recipe(engine: Engine) -> str:
         "device": engine.device.type,
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
-        "preset": presets.dump(engine.preset.model_copy(update={"network": network})),
+        "preset": presets.dump(engine.preset.model_copy(update=names)),
     }
+    if sound := sound_file(engine.preset):
+        facts["audio_sha256"] = _sha256(sound)
     text = json.dumps(facts)
     if len(text) > MAX_RECIPE_BYTES:
         raise UsageError(
@@ -235,6 +282,11 @@ def recipe(engine: Engine) -> str:
             f"{MAX_RECIPE_BYTES} fit: shorten its description or its list of objectives"
         )
     return text
+
+
+def _sha256(path: Path) -> str:
+    with open(ffmpeg.open_regular(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(request: VideoRequest) -> Clip:
@@ -251,8 +303,11 @@ def _open(request: VideoRequest) -> Clip:
 
 
 def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
+    sound = listen(request.preset, request.source, info)
     frames = {"frame_count": info.frame_count, "first_index": info.first_index}
-    return prepare(request.preset, info.rate, request.device, request.threads, **frames)
+    return prepare(
+        request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+    )
 
 
 def _encode(

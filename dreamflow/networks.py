@@ -4,8 +4,8 @@ A network is named as in the registry (`googlenet`), or by architecture and file
 one's own (`vgg16:weights/mine.safetensors`). Layers are named as torchvision names its modules
 (`features.11`, `inception4c`, `layer3.5`); the embedded network has aliases too (`fire8`).
 
-All work on the graph happens on the `meta` device, so layers can be listed, checked and measured
-without weights; the weights come last, and only those of the layers that are left.
+Layers are listed, checked and measured on the `meta` device, without weights; these come last, and
+only those of the layers that are left. A pass runs no further than the layers it is asked for.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import logging
 import operator
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +127,19 @@ class Extractor(nn.Module):
     reach the image and nothing else.
     """
 
-    def __init__(self, network: str, names: Mapping[str, str], graph: fx.GraphModule) -> None:
+    def __init__(
+        self, network: str, names: Mapping[str, str], base: fx.GraphModule, minimum_side: int
+    ) -> None:
         super().__init__()
         self.name = network
-        self.graph = graph
         self.layers = tuple(names)
         """As the caller named them; the keys of the features."""
         self._names = dict(names)
-        self.minimum_side = 0
+        self._cut = cache(partial(_cut_for, base, minimum_side))
+        """Made once for each set of layers that is asked for; they all share their weights."""
+        self.graph = self._cut(frozenset(names.values()))
+        """The network cut for all layers at once."""
+        self.minimum_side = minimum_side
         self.channels: dict[str, int] = {}
         self.stride: dict[str, int] = {}
         self.weights_sha256 = ""
@@ -143,9 +148,12 @@ class Extractor(nn.Module):
     def device(self) -> torch.device:
         return next(self.graph.parameters()).device
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        features = self.graph(image)
-        return {layer: features[name] for layer, name in self._names.items()}
+    def forward(self, image: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
+        """The features of `layers`, all unless given; nothing runs that they do not need."""
+        chosen = self.layers if layers is None else layers
+        names = {layer: self._names[layer] for layer in chosen}
+        features = self._cut(frozenset(names.values()))(image)
+        return {layer: features[name] for layer, name in names.items()}
 
 
 def build(
@@ -164,21 +172,20 @@ def build(
     entry, path = find_network(network)
     names = find_layers(network, layers)
     module = entry.module()
-    graph = _cut(module, set(names.values()))
-    _keep_layers_from_being_overwritten(graph)
-    extractor = Extractor(network, names, graph)
-    extractor.minimum_side = _minimum_side(graph)
+    base = _cut(module, set(names.values()))
+    minimum_side = _minimum_side(base)
+    weights = _load(entry, path, folder, module)
+    base.load_state_dict(weights.state, strict=False, assign=True)  # strictly checked by _load
+    _fold_batch_norms(base)
+    _fold_normalisation(base, weights.normalisation)
+    base.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    extractor = Extractor(network, names, base, minimum_side).eval()
+    extractor.weights_sha256 = weights.sha256
     infos = {info.name: info for info in _describe(entry.name)}
     extractor.channels = {layer: infos[name].channels for layer, name in names.items()}
     extractor.stride = {layer: infos[name].stride for layer, name in names.items()}
-
-    weights = _load(entry, path, folder, module)
-    graph.load_state_dict(weights.state, strict=False, assign=True)  # strictly checked by _load
-    extractor.weights_sha256 = weights.sha256
-    _fold_batch_norms(graph)
-    _pool_before_relu(graph)
-    _fold_normalisation(graph, weights.normalisation)
-    return extractor.to(device=device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    return extractor
 
 
 # ── names ──
@@ -275,7 +282,7 @@ def _shapes(module: nn.Module, side: int) -> dict[str, list[torch.Size]]:
     return shapes
 
 
-# ── the graph, on the meta device ──
+# ── the graph ──
 
 
 def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
@@ -301,11 +308,27 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
     return cut
 
 
+def _cut_for(base: fx.GraphModule, side: int, layers: frozenset[str]) -> fx.GraphModule:
+    """What `layers` need of a finished network, in its fastest form; the weights are shared.
+
+    `side` is that of a picture to try it on.
+    """
+    graph = fx.Graph()
+    features: Any = graph.graph_copy(base.graph, {})
+    graph.output({layer: features[layer] for layer in sorted(layers)})
+    cut = fx.GraphModule(base, graph)
+    graph.eliminate_dead_code()
+    _fold_batch_norms(cut)  # behind a convolution that was a layer in use and is none here
+    _keep_layers_from_being_overwritten(cut, side)
+    _pool_before_relu(cut)
+    return cut
+
+
 class _LayerGuard(fx.Interpreter):
     """Runs a graph once and takes out of place what would overwrite a layer in use, nothing else.
 
     A tensor's version counter is shared by its views and rises with every in-place operation, so
-    aliases of any kind are seen. On `meta` there are no values that the trial could spoil.
+    aliases of any kind are seen.
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
@@ -325,8 +348,10 @@ class _LayerGuard(fx.Interpreter):
         return result
 
 
-def _keep_layers_from_being_overwritten(graph: fx.GraphModule) -> None:
-    _LayerGuard(graph).run(torch.empty(1, 3, _SIDES[0], _SIDES[0], device="meta"))
+@torch.no_grad()
+def _keep_layers_from_being_overwritten(graph: fx.GraphModule, side: int) -> None:
+    device = next(graph.parameters()).device
+    _LayerGuard(graph).run(torch.zeros(1, 3, side, side, device=device))
     graph.delete_all_unused_submodules()
     graph.recompile()
 

@@ -7,6 +7,7 @@ held fixed is that of `log E`, and layers whose activations differ a thousandfol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class LayerEnergy:
 
     layer: str
     weight: float = 1.0
+    octaves: tuple[int, ...] | Literal["all"] = "all"
+    """Those it is dreamed in, as `dream.octave_sizes` numbers them."""
 
     def score(self, features: Features) -> Tensor:
         return features[self.layer].square().mean()
@@ -29,7 +32,12 @@ class LayerEnergy:
 
 def build(objectives: Sequence[Objective]) -> list[LayerEnergy]:
     """The terms of a preset's objectives, in order; what has no weight is left out."""
-    return [LayerEnergy(o.layer, o.weight) for o in objectives if o.weight]
+    return [LayerEnergy(o.layer, o.weight, o.octaves) for o in objectives if o.weight]
+
+
+def at_octave(terms: Sequence[LayerEnergy], octave: int) -> list[LayerEnergy]:
+    """Those of the terms that are dreamed in that octave."""
+    return [term for term in terms if term.octaves == "all" or octave in term.octaves]
 
 
 def total(terms: Sequence[LayerEnergy], features: Features) -> Tensor:

@@ -185,6 +185,13 @@ clip_options = _together(
         help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
     ),
     click.option(
+        *("--audio", "sound"),
+        type=PATH,
+        metavar="FILE",
+        help="What `audio.*` in the preset listens to, from the clip's first frame on."
+        " OUT carries the sound of IN all the same.  [default: the sound of IN]",
+    ),
+    click.option(
         "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
     ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),

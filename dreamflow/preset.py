@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Self, SupportsFloat
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
-from dreamflow import settings
+from dreamflow import cycles, settings
 from dreamflow.errors import PresetError, UsageError
-from dreamflow.settings import Color, Dream, Follow, Objective, Output, Stage, setting
+from dreamflow.settings import Color, Cycle, Dream, Follow, Objective, Output, Stage, setting
 from dreamflow.strict_yaml import (
     MAX_DEPTH,
     Mapping,
@@ -37,14 +37,28 @@ from dreamflow.strict_yaml import (
     read_text,
     refusal,
     resolve,
+    together,
     written,
 )
 
 if TYPE_CHECKING:
-    from dreamflow.schedule import Curve
+    from dreamflow.schedule import Curve, SoundCurves
 
 MAX_LEVELS = 16
 """How many presets may extend one another in a row."""
+
+
+MAX_OBJECTIVES = 100
+"""How many objectives a preset may have, those of its cycles included."""
+
+
+class _Places(dict[str, Mark]):
+    """Where each value was written. All are equal: two presets do not differ by that alone."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Places)
+
+    __hash__ = None
 
 
 class Preset(Stage):
@@ -59,8 +73,16 @@ class Preset(Stage):
     reference_fps: float = setting(
         30.0, "Frame rate that settings `per frame` are meant for.", unit="fps", ge=1, le=1000
     )
+    audio: str = setting(
+        "",
+        "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
+        "clip's own sound.",
+    )
     objectives: tuple[Objective, ...] = setting(
-        ..., "What the dream is after: layers with weights.", min_length=1
+        ...,
+        "What the dream is after: layers with weights.",
+        min_length=1,
+        max_length=MAX_OBJECTIVES,
     )
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
@@ -71,6 +93,8 @@ class Preset(Stage):
     """What moves, by dotted path; the field itself then holds its default."""
     _tracks: dict[str, tuple[float, ...]] = PrivateAttr(default_factory=dict)
     """The curves' numbers for each output frame of one render."""
+    _places: _Places = PrivateAttr(default_factory=_Places)
+    """Where the values of a file stand, by dotted path; the key of a curve's mapping follows it."""
 
     @property
     def curves(self) -> "dict[str, Curve]":
@@ -82,19 +106,72 @@ class Preset(Stage):
         """The curves' numbers for each output frame, by dotted path; empty until `resolved`."""
         return dict(self._tracks)
 
-    def resolved(self, frame_count: int, fps: SupportsFloat) -> Self:
+    def sound_expressions(self) -> dict[str, str]:
+        """The settings that listen to the sound, each with the expression that does.
+
+        It is empty for a preset that can be `resolved` without the sound's curves.
+        """
+        found = {path: curve.sound_expression for path, curve in self._curves.items()}
+        return {path: expression for path, expression in found.items() if expression is not None}
+
+    def resolved(
+        self, frame_count: int, fps: SupportsFloat, sound: "SoundCurves | None" = None
+    ) -> Self:
         """The preset with all curves evaluated for a render of so many frames at that rate.
 
-        Raises PresetError for a curve that leaves the range of its setting, or the numbers.
+        `sound` holds what `audio.*` stands for in those frames; a preset with
+        `sound_expressions` raises ValueError without it. Raises PresetError for the curves that
+        leave the range of their setting, or the numbers.
         """
         if not self._curves:
             return self
+        tracks: dict[str, tuple[float, ...]] = {}
+        wrong: list[str] = []
+        for path, curve in self._curves.items():
+            try:
+                tracks[path] = self._track(path, curve, frame_count, float(fps), sound)
+            except PresetError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise together(wrong)
         preset = self.model_copy()
-        preset._tracks = {
-            path: _track(path, curve, frame_count, float(fps), self.seed)
-            for path, curve in self._curves.items()
-        }
+        preset._tracks = tracks
         return preset
+
+    def _track(
+        self,
+        path: str,
+        curve: "Curve",
+        frame_count: int,
+        fps: float,
+        sound: "SoundCurves | None",
+    ) -> tuple[float, ...]:
+        """The curve's number for each frame, whole where the setting is."""
+        schema = _schema_at(_steps(path))
+        try:
+            values = curve.over(frame_count, fps, self.seed, sound)
+        except PresetError as error:
+            raise self.complaint(path, f": {error}", getattr(error, "entry", None)) from None
+        if schema["type"] == "integer":
+            values = values.round()
+        outside = (values < schema["minimum"]) | (values > schema["maximum"])
+        if outside.any():
+            frame = int(outside.argmax())
+            words = settings.allowed(schema, schema.get("unit", ""))
+            text = f" is {values[frame]:g} at frame {frame}; it must be {words}"
+            raise self.complaint(path, text)
+        whole = schema["type"] == "integer"
+        return tuple(values.astype(int).tolist() if whole else values.tolist())
+
+    def complaint(self, path: str, text: str, entry: str | None = None) -> PresetError:
+        """The error for what is wrong with the value at a dotted path, where that was written.
+
+        `text` goes on behind the path's name; `entry` is the key at fault in a curve's mapping.
+        """
+        mark = self._places.get(f"{path}.{entry}", self._places.get(path))
+        if mark is None or mark == _set_mark(path):
+            return PresetError(f"{mark or path}{text}")
+        return PresetError(f"{mark}: {path}{text}")
 
     def at(self, frame: int) -> Self:
         """The plain numbers in force at output frame `frame`, counted from 0.
@@ -126,23 +203,6 @@ def _with_number(value: Any, path: list[str], number: float) -> Any:
     return value.model_copy(update={head: _with_number(getattr(value, head), rest, number)})
 
 
-def _track(path: str, curve: "Curve", frame_count: int, fps: float, seed: int) -> tuple[float, ...]:
-    """The curve's number for each frame, whole where the setting is."""
-    schema = _schema_at(_steps(path))
-    try:
-        values = curve.over(frame_count, fps, seed)
-    except PresetError as error:
-        raise PresetError(f"{path}: {error}") from None
-    if schema["type"] == "integer":
-        values = values.round()
-    outside = (values < schema["minimum"]) | (values > schema["maximum"])
-    if outside.any():
-        frame = int(outside.argmax())
-        words = settings.allowed(schema, schema.get("unit", ""))
-        raise PresetError(f"{path} is {values[frame]:g} at frame {frame}; it must be {words}")
-    return tuple(values.astype(int).tolist() if schema["type"] == "integer" else values.tolist())
-
-
 def _steps(path: str) -> list[int | str]:
     return [int(step) if step.isdecimal() else step for step in path.split(".")]
 
@@ -169,6 +229,7 @@ def load_with_origins(
     tree = _read_levels(_find(name_or_path), problems)
     for override in overrides:
         tree = _overridden(tree, override, problems)
+    tree = _cycles_spelled_out(tree, problems)
     preset = _validated(tree, problems)
     return preset, {path: _origin(tree, path) for path in _leaves(preset)}
 
@@ -237,7 +298,8 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    return _with_weights_found(_curves_whole(tree), source, problems)
+    tree = _with_weights_found(_curves_whole(tree), source, problems)
+    return _with_sound_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -297,6 +359,20 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
         return tree
     value = f"{name}:{source.path.parent / file}"
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
+
+
+def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """`audio: FILE` is named from the preset's folder; here from ours."""
+    node = tree.entries.get("audio")
+    if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
+        return tree
+    try:
+        _refuse_outside(node.value, source)
+    except PresetError as error:
+        problems.append(Problem(node.mark, f"audio: {error}"))
+        return tree
+    value = str(source.path.parent / node.value)
+    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -376,20 +452,53 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
     try:
         preset = Preset.model_validate(plain(still))
     except ValidationError as error:
-        found = [e for e in error.errors(include_url=False) if not _is_consequence(e)]
+        found = _causes(error)
         if inherits_unknown:
             found = [e for e in found if e["type"] != "missing"]
         problems = problems + [_explained(e, tree) for e in found]
     else:
+        problems += _octaves_missed(preset, tree)
         if not problems:
             preset._curves = curves
+            preset._places = _places(preset, tree)
             return preset
     raise refusal(sorted(problems, key=lambda problem: problem.mark))
 
 
-def _is_consequence(error: Any) -> bool:
-    """pydantic calls a list too short when it has items, none of them valid."""
-    return error["type"] == "too_short" and len(error["input"]) > 0
+def _octaves_missed(preset: Preset, tree: Mapping) -> Iterator[Problem]:
+    """An objective for an octave that there is not would never be dreamed."""
+    count = max(preset.dream.octaves, preset.follow.octaves)
+    for index, objective in enumerate(preset.objectives):
+        chosen = () if objective.octaves == "all" else objective.octaves
+        for at, octave in enumerate(chosen):
+            if octave >= count:
+                path, node, _ = _locate(tree, ("objectives", index, "octaves", at))
+                name = ".".join(map(str, path))
+                wanted = f"from 0 (full size) to {count - 1}, as dream.octaves is {count}"
+                if preset.dream.octaves < count:
+                    wanted = wanted.replace("dream.", "follow.")
+                yield Problem(node.mark, f"{name}: must be {wanted}, not {octave}")
+
+
+def _places(preset: Preset, tree: Mapping) -> _Places:
+    """Where each value that was written stands, and so each entry of a curve's mapping."""
+    places = _Places()
+    for path in _leaves(preset):
+        steps = _steps(path)
+        found, node, _ = _locate(tree, tuple(steps))
+        if len(found) < len(steps):
+            continue
+        places[path] = node.mark
+        if isinstance(node, Mapping):
+            places |= {f"{path}.{key}": value.mark for key, value in node.entries.items()}
+    return places
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """What pydantic found, less the lists it calls too short only because items are not valid."""
+    found: list[Any] = error.errors(include_url=False)
+    outer = {each["loc"][:at] for each in found for at in range(len(each["loc"]))}
+    return [each for each in found if each["type"] != "too_short" or each["loc"] not in outer]
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
@@ -405,7 +514,10 @@ def _explained(error: Any, tree: Mapping) -> Problem:
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
     else:
-        text = f"must be {_allowed(path)}, not {written(node)}"
+        what = written(node)
+        if error["type"] in ("too_short", "too_long") and isinstance(node, Sequence) and node.items:
+            what = f"a list of {len(node.items)}"
+        text = f"must be {_allowed(path)}, not {what}"
     said = not name or node.mark == _set_mark(name)
     return Problem(node.mark, text if said else f"{name}: {text}")
 
@@ -429,7 +541,7 @@ def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str],
 
 def _unknown_key(path: list[int | str]) -> str:
     *outer, key = path
-    known = list(_schema_at(outer)["properties"])
+    known = list(dict.fromkeys(key for arm in _arms(_schema_at(outer)) for key in arm))
     elsewhere = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
     near = elsewhere or _nearest(str(key), known)[:1]
     hint = _did_you_mean(near) or f" (allowed: {', '.join(known)})"
@@ -449,10 +561,58 @@ def _allowed(path: list[int | str]) -> str:
     return settings.allowed(schema, schema.get("unit", ""))
 
 
+# ── cycles ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cycles_spelled_out(tree: Mapping, problems: list[Problem]) -> Mapping:
+    """The tree with an objective for each layer of a cycle, in its place."""
+    listed = tree.entries.get("objectives")
+    if not isinstance(listed, Sequence):
+        return tree
+    items: list[Node] = []
+    for index, item in enumerate(listed.items):
+        if isinstance(item, Mapping) and "cycle" in item.entries:
+            items += _spelled_out(item, index, tree, problems)
+        else:
+            items.append(item)
+    return tree.replaced("objectives", replace(listed, items=tuple(items)), listed.mark)
+
+
+def _spelled_out(item: Mapping, index: int, tree: Mapping, problems: list[Problem]) -> list[Node]:
+    """The objectives of one cycle. One that is wrong is a problem, and leaves a stand-in."""
+    weight = item.entries.get("weight")
+    moving = weight is not None and _is_curve(weight)
+    checked = item.without("weight") if moving else item
+    before = len(problems)
+    if weight is not None and moving:
+        problems += _not_one_expression(weight, f"objectives.{index}.weight")
+    try:
+        cycle = Cycle.model_validate(plain(checked))
+    except ValidationError as error:
+        for each in _causes(error):
+            problems.append(_explained({**each, "loc": ("objectives", index, *each["loc"])}, tree))
+    else:
+        if len(problems) == before:
+            text = f"({plain(weight)})" if weight is not None and moving else f"{cycle.weight:.17g}"
+            return cycles.spelled_out(item, cycle, text)
+    return [Mapping(item.mark, {"layer": Scalar(item.mark, "", "")}, {"layer": item.mark})]
+
+
+def _not_one_expression(weight: Node, path: str) -> list[Problem]:
+    """What is wrong with the weight of a cycle that is no number."""
+    problems: list[Problem] = []
+    if isinstance(weight, Scalar) and not _KEYFRAMES.match(weight.text):
+        _read_curve(weight, path, {}, problems)
+    else:
+        text = f"{path}: must be a number or an expression for a cycle, without keys"
+        problems.append(Problem(weight.mark, text))
+    return problems
+
+
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────
 
 _KEYFRAMES = re.compile(r"\s*[0-9.]+\s*[fs%]?\s*:\s*\(")
-_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e)\b")
+_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e|audio)\b")
 """What tells a curve, right or wrong, from a text that has no business there, such as `yes`."""
 
 Steps = tuple[int | str, ...]
@@ -498,10 +658,11 @@ def _without_curves(
     if not isinstance(node, Mapping):
         return node
     entries = {}
+    ease = _ease_in(node)
     for key, value in node.entries.items():
         here = (*path, key)
         if _moves(here) and _is_curve(value):
-            _read_curve(value, ".".join(map(str, here)), curves, problems)
+            _read_curve(value, ".".join(map(str, here)), curves, problems, ease)
         else:
             entries[key] = _without_curves(value, here, curves, problems)
     return replace(node, entries=entries)
@@ -515,12 +676,26 @@ def _is_curve(node: Node) -> bool:
     return bool(_CURVE.search(node.value)) or isinstance(resolve(node.value), int | float)
 
 
-def _read_curve(node: Node, path: str, curves: "dict[str, Curve]", problems: list[Problem]) -> None:
+def _ease_in(node: Mapping) -> str:
+    """The `ease` that stands beside a curve; a wrong one is left to the check of the settings."""
+    ease = node.entries.get("ease")
+    if isinstance(ease, Scalar) and ease.value in settings.EASES:
+        return str(ease.value)
+    return "linear"
+
+
+def _read_curve(
+    node: Node,
+    path: str,
+    curves: "dict[str, Curve]",
+    problems: list[Problem],
+    ease: str = "linear",
+) -> None:
     """Parse one curve; what is wrong with it becomes a problem at its place."""
     from dreamflow import schedule  # NumPy takes longer to load than all presets
 
     try:
-        curves[path] = schedule.parse(plain(node))
+        curves[path] = schedule.parse(plain(node), ease)
     except schedule.CurveError as error:
         at = node
         if isinstance(node, Mapping) and error.entry in node.entries:
@@ -547,20 +722,33 @@ def _schema() -> dict[str, Any]:
         own = {key: inlined(value) for key, value in part.items() if key != "$ref"}
         return {**inlined(definitions[name]), **own} if name else own
 
-    return inlined(schema)
+    schema = inlined(schema)
+    listed = schema["properties"]["objectives"]
+    listed["items"] = {"anyOf": [listed["items"], Cycle.model_json_schema()]}
+    return schema
 
 
 def _schema_at(path: list[int | str]) -> dict[str, Any]:
     """The part of the JSON Schema about one setting."""
     schema = _schema()
     for step in path:
-        schema = schema["items"] if isinstance(step, int) else schema["properties"][step]
+        if isinstance(step, int):
+            schema = next(arm for arm in schema.get("anyOf", [schema]) if "items" in arm)["items"]
+        else:
+            schema = next(arm for arm in _arms(schema) if step in arm)[step]
     return schema
+
+
+def _arms(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The properties of each mapping that a setting may be."""
+    return [arm["properties"] for arm in schema.get("anyOf", [schema]) if "properties" in arm]
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a preset file, for editors."""
     schema = _with_curves_allowed(_schema())
+    _, cycle = schema["properties"]["objectives"]["items"]["anyOf"]
+    del cycle["properties"]["weight"]["anyOf"][-1]  # it takes no keys
     properties = {
         "extends": {"type": "string", "description": "The preset this one is laid on."},
         **schema["properties"],
@@ -580,7 +768,7 @@ _CURVE_SCHEMAS = [
     {
         "type": "object",
         "description": "Keys in frames, seconds (5s) or per cent (50%), and how to ease.",
-        "properties": {"ease": {"enum": ["linear", "in", "out", "in-out", "hold", "spline"]}},
+        "properties": {"ease": {"enum": list(settings.EASES)}},
         "patternProperties": {
             r"^[0-9]+(\.[0-9]+)?[fs%]?$": {"anyOf": [{"type": "number"}, {"type": "string"}]}
         },
@@ -618,20 +806,23 @@ class SettingRow:
 @functools.cache
 def settings_table() -> tuple[SettingRow, ...]:
     """Every setting of a preset, in order; `objectives[]` stands for each of the list."""
-    return tuple(_rows(_schema(), ""))
+    rows: dict[str, SettingRow] = {}
+    for row in _rows(_schema()["properties"], ""):
+        rows.setdefault(row.key, row)  # what two kinds of item share stands with the first
+    return tuple(rows.values())
 
 
-def _rows(schema: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
-    for name, part in schema["properties"].items():
+def _rows(properties: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
+    for name, part in properties.items():
         key = prefix + name
         if "properties" in part:
-            yield from _rows(part, f"{key}.")
+            yield from _rows(part["properties"], f"{key}.")
             continue
         unit, default = part.get("unit", ""), str(part.get("default", ""))
         moves = "yes" if part.get("moves") else ""
         yield SettingRow(key, settings.allowed(part), unit, default, part["description"], moves)
-        if "items" in part:
-            yield from _rows(part["items"], f"{key}[].")
+        for arm in _arms(part.get("items", {})):
+            yield from _rows(arm, f"{key}[].")
 
 
 def settings_markdown() -> str:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dreamflow import color, feedback, objectives, warp
+from dreamflow.ahead import Ahead
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
+from dreamflow.errors import PresetError
 from dreamflow.feedback import Carry
-from dreamflow.flow import FlowMethod, correspond
+from dreamflow.flow import Correspondence, FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import LayerEnergy
+from dreamflow.strict_yaml import together
 
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
+    from dreamflow.schedule import SoundCurves
     from dreamflow.settings import Dream, Objective
 
 logger = logging.getLogger("dreamflow")
@@ -41,7 +46,7 @@ class RenderedFrame:
     from_scratch: bool
     """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
     seconds: float
-    """Time it took, decoding and encoding left out."""
+    """Time it took, decoding, motion and encoding left out, which other threads do meanwhile."""
     objectives: tuple[Objective, ...]
     """What it was dreamed for, with the weights in force at this frame."""
 
@@ -68,18 +73,21 @@ class Engine:
         *,
         frame_count: int = 1,
         first_index: int = 0,
+        sound: SoundCurves | None = None,
         extractor: Extractor | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
-        `frame_count` output frames from `first_index` on are what curves stretch over. An
-        `extractor` that has the preset's layers already saves the loading. Raises PresetError for
-        a curve that leaves its setting's range.
+        `frame_count` output frames from `first_index` on are what curves stretch over, and what
+        `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
+        has the preset's layers already saves the loading. Raises PresetError for a curve that
+        leaves its setting's range.
         """
         from dreamflow import networks
 
-        preset = preset.resolved(frame_count, rate)
+        preset = preset.resolved(frame_count, rate, sound)
         if extractor is None:
+            check_names(preset)
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
@@ -106,20 +114,72 @@ def render(
     `first_index` is the source index of the first one, `carry` the state after the frame before
     it; without one the first frame is dreamed from scratch.
     """
+    arrive = partial(arrivals, sources, engine, first_index, carry)
+    with Ahead(arrive, 1, "motion") as ahead:
+        for arrival in ahead:
+            began = time.perf_counter()
+            now, source = arrival.engine, arrival.source
+            start = start_image(arrival, carry)
+            if start is None:
+                dreamed = dream_from_scratch(now, source, arrival.index)
+            else:
+                dreamed = dream_on(now, start, source, arrival.index)
+            carry = Carry(arrival.index, source, dreamed - source)
+            image = compose(arrival.full, carry.residual)
+            seconds = time.perf_counter() - began
+            terms = now.preset.objectives
+            yield RenderedFrame(arrival.index, image, carry, start is None, seconds, terms)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A source frame with all that can be known of it before the frame before it is dreamed."""
+
+    index: int
+    engine: Engine
+    """With the numbers in force at this frame."""
+    full: Tensor
+    """The source, image `[1, 3, H, W]`."""
+    source: Tensor
+    """The same at the size flow and dream run at."""
+    correspondence: Correspondence | None
+    """Where its pixels were in the frame before; None for a frame without one."""
+
+
+def arrivals(
+    sources: Iterable[Array], engine: Engine, first_index: int, carry: Carry | None
+) -> Generator[Arrival, None, None]:
+    """The frames with their motion, which hangs on the sources alone.
+
+    So a thread can find it while the frame before is dreamed, in the time in which the many small
+    operations of a pass leave a core idle: a third of it on two cores.
+    """
+    previous = None if carry is None else carry.source
     for index, array in enumerate(sources, first_index):
-        began = time.perf_counter()
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        start = start_image(now, carry, source)
-        if start is None:
-            dreamed = dream_from_scratch(now, source, index)
-        else:
-            dreamed = dream_on(now, start, source, index)
-        carry = Carry(index, source, dreamed - source)
-        image = compose(full, carry.residual)
-        seconds = time.perf_counter() - began
-        yield RenderedFrame(index, image, carry, start is None, seconds, now.preset.objectives)
+        moved = None if previous is None else correspond(now.flow, source, previous)
+        yield Arrival(index, now, full, source, moved)
+        previous = source
+
+
+def check_names(preset: Preset) -> None:
+    """Refuse an unknown network and all unknown layers, where they were written."""
+    from dreamflow import networks
+
+    try:
+        networks.find_network(preset.network)
+    except PresetError as error:
+        raise preset.complaint("network", f": {error}") from None
+    unknown: list[str] = []
+    for index, objective in enumerate(preset.objectives):
+        try:
+            networks.find_layers(preset.network, [objective.layer])
+        except PresetError as error:
+            unknown.append(str(preset.complaint(f"objectives.{index}.layer", f": {error}")))
+    if unknown:
+        raise together(unknown)
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
@@ -137,16 +197,14 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
         )  # fmt: skip
 
 
-def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor | None:
+def start_image(arrival: Arrival, carry: Carry | None) -> Tensor | None:
     """The source with the carried dream on it; None where there is nothing to carry."""
-    if carry is None:
-        return None
+    engine, moved = arrival.engine, arrival.correspondence
     settings = engine.preset.follow
-    correspondence = correspond(engine.flow, source, carry.source)
-    if correspondence.reliable.mean() < settings.restart:
+    if carry is None or moved is None or moved.reliable.mean() < settings.restart:
         return None
     fps, reference = float(engine.rate), engine.preset.reference_fps
-    return feedback.follow(carry, source, correspondence, settings, fps, reference)
+    return feedback.follow(carry, arrival.source, moved, settings, fps, reference)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:

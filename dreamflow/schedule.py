@@ -11,6 +11,9 @@ of its right side, comparisons do not chain, `& | ~` join comparisons.
 
 Nothing is handed to Python: a parser of its own turns the text into a list of NumPy functions from
 the tables below, so that no name outside them can be reached and every complaint has its column.
+
+Names that begin with `audio.` are what the film's sound does (see `audio`): whoever evaluates a
+curve that uses them gives their values along.
 """
 
 import difflib
@@ -19,22 +22,31 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamflow.errors import PresetError
+from dreamflow.settings import EASES
 
 Values = NDArray[np.float64]
 
+SOUND_NAMES = (
+    *("audio.rms", "audio.bass", "audio.mid", "audio.treble", "audio.onset", "audio.beat"),
+)
+"""What expressions may ask of the sound, each from 0 to 1."""
+
+SoundCurves = Mapping[str, Values]
+"""For each of `SOUND_NAMES` its value at every output frame."""
+
 MAX_CHARACTERS = 10_000
+MAX_KEYS = 1000
 MAX_DEPTH = 40
 """How deep parentheses, calls, signs and powers may be nested."""
 MAX_OPERATIONS = 500
 """How many operations one expression may have: it bounds the time a hostile preset takes."""
-EASES = ("linear", "in", "out", "in-out", "hold", "spline")
 
 
 class CurveError(PresetError):
@@ -68,6 +80,7 @@ class _Moment:
     frame_count: int
     fps: float
     seed: int
+    sound: SoundCurves | None = None
 
     def variable(self, name: str) -> Any:
         match name:
@@ -81,7 +94,14 @@ class _Moment:
                 return self.frames / self.fps
             case "fps":
                 return self.fps
-        return _CONSTANTS[name]
+        return self.heard(name) if name in SOUND_NAMES else _CONSTANTS[name]
+
+    def heard(self, name: str) -> Values:
+        """The sound's curve at the frames; what lies behind its end takes the last value."""
+        if self.sound is None:
+            raise ValueError(f"{name} is used: evaluate the curve with the sound's curves")
+        curve = self.sound[name]
+        return curve[np.minimum(self.frames.astype(np.int64), curve.size - 1)]
 
 
 _CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -127,6 +147,18 @@ def _modulo(x: Any, y: Any) -> Any:
     return x - np.floor(x / y) * y
 
 
+def _cycle(turns: Any, place: Any, count: Any, fade: Any) -> Any:
+    """Weight of the one at `place`, from 0, of `count` that take turns; all together give 1.
+
+    Each has its turn in full when `turns` comes to its place, and hands over in the last `fade`
+    (0..1) of the turn.
+    """
+    # Rounded, so that weights that ought to be nought are.
+    since = np.fmod(np.round(_saw((turns - place + fade) / count) * count, 9), count)
+    share = np.minimum(np.maximum(np.minimum(since, 1 + fade - since) / fade, 0), 1)
+    return np.where(fade == 0, since < 1, share * share * (3 - 2 * share))
+
+
 def _where(condition: Any, yes: Any, no: Any) -> Any:
     return np.where(np.asarray(condition) != 0, yes, no)
 
@@ -163,6 +195,7 @@ _FUNCTIONS: dict[str, _Function] = {
     "tri": _Function(_tri),
     "square": _Function(lambda x: _pulse(x, 0.5)),
     "pulse": _Function(_pulse, 2, 2),
+    "cycle": _Function(_cycle, 4, 4),
     "noise": _Function(_noise, timely=True),
     "beat": _Function(_beat, timely=True),
 }
@@ -218,11 +251,22 @@ class Expression:
     """The whole text it stands in, for messages."""
     column: int
     """Where it begins in that, from 1."""
+    end: int
+    """Behind which column it ends."""
     program: tuple[_Step, ...]
     names: frozenset[str]
     """The variables and functions it uses."""
     number: float | None
     """Its value if it is nothing but a number, which glides to the next key."""
+
+    @property
+    def written(self) -> str:
+        """The expression alone."""
+        return self.text[self.column - 1 : self.end].strip()
+
+    @property
+    def uses_sound(self) -> bool:
+        return not self.names.isdisjoint(SOUND_NAMES)
 
     def over(self, moment: _Moment) -> Values:
         """Its value for every frame of the moment. Raises CurveError for one that is not finite."""
@@ -244,7 +288,7 @@ class Expression:
     def _refuse(self, moment: _Moment, index: int, value: float) -> NoReturn:
         """Point at the first step that left the finite numbers at that frame."""
         frames = moment.frames[index : index + 1]
-        single = _Moment(frames, moment.frame_count, moment.fps, moment.seed)
+        single = replace(moment, frames=frames)
         column = self.column
         with np.errstate(all="ignore"):
             for end, step in enumerate(self.program, 1):
@@ -257,7 +301,7 @@ class Expression:
 
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(
-    rf"(?P<number>{_NUMBER.pattern})|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
+    rf"(?P<number>{_NUMBER.pattern})|(?P<name>audio\.[A-Za-z_0-9]*|[A-Za-z_][A-Za-z_0-9]*)"
     r"|(?P<sign>\*\*|//|<=|>=|==|!=|[-+*/%<>&|~(),])"
 )
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -314,9 +358,8 @@ class _Parser:
         self.begin()
         self.operation(0)
         program = tuple(self.program)
-        return Expression(
-            self.text, self.start + 1, program, frozenset(self.names), _number_of(program)
-        )
+        names, number = frozenset(self.names), _number_of(program)
+        return Expression(self.text, self.start + 1, self.position, program, names, number)
 
     def operation(self, binding: int) -> bool:
         """One operand and all operators that bind it more strongly; whether it is a truth."""
@@ -384,10 +427,12 @@ class _Parser:
         self.names.add(name)
         if self.peek()[1] == "(":
             self.call(name, at)
-        elif name in _VARIABLES:
+        elif name in _VARIABLES or name in SOUND_NAMES:
             self.put(lambda moment: moment.variable(name), 0, at, timely=True)
         elif name in _FUNCTIONS:
             self.fail(f"{name!r} is a function; write {name}(...)", at)
+        elif name == "audio" or name.startswith("audio."):
+            self.fail(_unknown_sound(name), at)
         else:
             self.fail(_unknown(name, "name", _VARIABLES, (*_VARIABLES, *_FUNCTIONS)), at)
 
@@ -433,6 +478,13 @@ def _unknown(word: str, kind: str, listed: tuple[str, ...], known: tuple[str, ..
     return f"unknown {kind} {word[:40]!r} ({hint})"
 
 
+def _unknown_sound(name: str) -> str:
+    known = {known.removeprefix("audio."): known for known in SOUND_NAMES}
+    near = difflib.get_close_matches(name[:100].removeprefix("audio."), known, n=1)
+    hint = f"did you mean {known[near[0]]!r}? " if near else ""
+    return f"unknown name {name[:40]!r} ({hint}allowed: {', '.join(SOUND_NAMES)})"
+
+
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────
 
 _KEY = re.compile(r"[ \t\r\n]*([0-9]+(?:\.[0-9]+)?)([fs%]?)[ \t\r\n]*")
@@ -445,6 +497,16 @@ class _Key(NamedTuple):
     amount: float
     unit: str
     expression: Expression
+    entry: str | None = None
+    """As it was written, if the curve is a mapping."""
+
+    def over(self, moment: _Moment) -> Values:
+        """Its expression's value for every frame; a CurveError names the entry."""
+        try:
+            return self.expression.over(moment)
+        except CurveError as error:
+            error.entry = self.entry
+            raise
 
     def frame(self, frame_count: int, fps: float) -> int:
         if self.unit == "s":
@@ -463,35 +525,41 @@ class Curve:
     keys: tuple[_Key, ...] = field(compare=False, repr=False)
     ease: str = field(default="linear", compare=False, repr=False)
 
-    def over(self, frame_count: int, fps: float, seed: int = 0) -> Values:
+    @property
+    def sound_expression(self) -> str | None:
+        """The first of its expressions that asks for the sound; None if all do without."""
+        found = (key.expression for key in self.keys if key.expression.uses_sound)
+        return next((expression.written for expression in found), None)
+
+    def over(
+        self, frame_count: int, fps: float, seed: int = 0, sound: SoundCurves | None = None
+    ) -> Values:
         """Its value at each output frame of a render of that length and rate.
 
-        Keys of different units are taken in the order in which they come in this render; before
-        the first its value holds. Raises CurveError for a frame whose value is not finite.
+        `sound` holds what `audio.*` stands for; without it a curve that asks for that raises
+        ValueError. Keys of different units are taken in the order in which they come in this
+        render; before the first its value holds. Raises CurveError for a frame whose value is not
+        finite.
         """
-        moment = functools.partial(_Moment, frame_count=frame_count, fps=fps, seed=seed)
-        found = [(key.frame(frame_count, fps), key.expression) for key in self.keys]
-        keys = sorted(found, key=lambda key: key[0])
-        points = [(start, self._value_at(start, e, moment)) for start, e in keys]
+        render = {"frame_count": frame_count, "fps": fps, "seed": seed, "sound": sound}
+        moment = functools.partial(_Moment, **render)
+        found = [(key.frame(frame_count, fps), key) for key in self.keys]
+        keys = sorted(found, key=lambda pair: pair[0])
+        points = [(start, _value_at(start, key, moment)) for start, key in keys]
         slopes = _slopes(points) if self.ease == "spline" else []
         values = np.full(frame_count, points[0][1])
         ends = [start for start, _ in keys[1:]] + [frame_count]
-        for index, ((start, expression), end) in enumerate(zip(keys, ends, strict=True)):
+        for index, ((start, key), end) in enumerate(zip(keys, ends, strict=True)):
             frames = np.arange(start, min(end, frame_count), dtype=np.float64)
             if not frames.size:
                 continue
             between = slice(index, index + 2)
-            if expression.number is None:
-                part = expression.over(moment(frames))
+            if key.expression.number is None:
+                part = key.over(moment(frames))
             else:
                 part = self._glide(frames, points[between], slopes[between])
             values[start : start + frames.size] = part
         return values
-
-    def _value_at(self, frame: int, expression: Expression, moment: Any) -> float:
-        if expression.number is not None:
-            return expression.number
-        return float(expression.over(moment(np.array([frame], np.float64)))[0])
 
     def _glide(
         self, frames: Values, ends: list[tuple[int, float]], slopes: list[float]
@@ -518,6 +586,12 @@ class Curve:
         return low + (high - low) * u
 
 
+def _value_at(frame: int, key: _Key, moment: Any) -> float:
+    if key.expression.number is not None:
+        return key.expression.number
+    return float(key.over(moment(np.array([frame], np.float64)))[0])
+
+
 def _slopes(points: list[tuple[int, float]]) -> list[float]:
     """Slope per frame of a smooth line at each point (Fritsch & Butland 1984).
 
@@ -534,13 +608,14 @@ def _slopes(points: list[tuple[int, float]]) -> list[float]:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse(source: float | str | Mapping[Any, Any]) -> Curve:
+def parse(source: float | str | Mapping[Any, Any], ease: str = "linear") -> Curve:
     """A curve from a number, a text or a mapping of keys to numbers and texts.
 
-    Raises CurveError, with a caret under the column of a text.
+    `ease` counts unless the mapping has one of its own. Raises CurveError, with a caret under the
+    column of a text.
     """
     if isinstance(source, Mapping):
-        return _from_mapping({str(key): value for key, value in source.items()})
+        return _from_mapping({str(key): value for key, value in source.items()}, ease)
     text = source if isinstance(source, str) else repr(source)
     if len(text) > MAX_CHARACTERS:
         message = f"{len(text)} characters; at most {MAX_CHARACTERS} are read"
@@ -550,7 +625,7 @@ def parse(source: float | str | Mapping[Any, Any]) -> Curve:
     parser.skip_space()
     if parser.position < len(text):
         parser.fail(f"here should be an operator or the end{parser.found()}")
-    return _checked(Curve(text, tuple(keys)))
+    return _checked(Curve(text, tuple(keys), ease))
 
 
 def _is_keyframe(text: str) -> bool:
@@ -565,6 +640,8 @@ def _keyframes(parser: _Parser) -> list[_Key]:
     while True:
         parser.skip_space()
         at = parser.position
+        if len(keys) == MAX_KEYS:
+            parser.fail(f"a curve has {MAX_KEYS} keys at most")
         amount, unit = _key_at(parser)
         if last.get(unit, -1) >= amount:
             parser.fail("keys must come in order, each later than the one before", at)
@@ -603,14 +680,16 @@ def _amount(match: re.Match[str]) -> tuple[float, str]:
     return amount, unit
 
 
-def _from_mapping(source: dict[str, Any]) -> Curve:
-    ease = source.get("ease", "linear")
+def _from_mapping(source: dict[str, Any], ease: str) -> Curve:
+    ease = source.get("ease", ease)
     if ease not in EASES:
         allowed = ", ".join(EASES)
         raise CurveError(f"ease must be one of {allowed}, not {str(ease)[:40]!r}", entry="ease")
     length = sum(len(str(value)) for value in source.values())
     if length > MAX_CHARACTERS:
         raise CurveError(f"{length} characters; at most {MAX_CHARACTERS} are read")
+    if len(source) > MAX_KEYS + 1:
+        raise CurveError(f"a curve has {MAX_KEYS} keys at most, not {len(source)}")
     keys = [_entry(key, value) for key, value in source.items() if key != "ease"]
     if not keys:
         raise CurveError("a curve has at least one key, as in {0: 1, 5s: 2}")
@@ -641,7 +720,11 @@ def _entry(key: str, value: Any) -> _Key:
         raise
     if isinstance(value, str) and _is_keyframe(value):
         raise CurveError("a key has one number or expression, not keys of its own", entry=key)
-    return _Key(amount, unit, curve.keys[0].expression)
+    return _Key(amount, unit, curve.keys[0].expression, key)
+
+
+_KNOWN_LATE = frozenset({"max_f", "sec", "fps", "beat", *SOUND_NAMES})
+"""Names whose values depend on the render and not on the frame alone."""
 
 
 def _checked(curve: Curve) -> Curve:
@@ -650,7 +733,7 @@ def _checked(curve: Curve) -> Curve:
     An expression that asks for nothing but the frame, at a key in frames, is evaluated there.
     """
     for key in curve.keys:
-        if not key.unit and not key.expression.names & {"max_f", "sec", "fps", "beat"}:
+        if not key.unit and key.expression.names.isdisjoint(_KNOWN_LATE):
             frames = np.array([key.amount])
             key.expression.over(_Moment(frames, 2, 1.0, 0))
     return curve

@@ -5,9 +5,9 @@ The classes hold plain numbers, so the numeric core takes them as they are; it n
 Free of torch: `--help` and `presets list` import this and nothing heavy.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Stage(BaseModel):
@@ -25,6 +25,15 @@ def setting(default: Any, help: str, *, unit: str = "", moves: bool = False, **b
     return Field(default, description=help, json_schema_extra=extra, **bounds)
 
 
+Ease = Literal["linear", "in", "out", "in-out", "hold", "spline"]
+"""Ways from one key of a curve to the next (see `schedule`)."""
+EASES: tuple[str, ...] = get_args(Ease)
+
+Octaves = (
+    Annotated[tuple[Annotated[int, Field(ge=0, le=15)], ...], Field(min_length=1)] | Literal["all"]
+)
+
+
 class Objective(Stage):
     """One term of what the dream is after: the energy of one layer."""
 
@@ -32,6 +41,63 @@ class Objective(Stage):
     weight: float = setting(
         1.0, "Share of this term in the sum; negative suppresses.", moves=True, ge=-100, le=100
     )
+    ease: Ease = setting("linear", "How the weight glides from key to key, if it is a curve.")
+    octaves: Octaves = setting(
+        "all", "Octaves it is dreamed in: 0 is the full size, 1 the next smaller one, and so on."
+    )
+
+
+Time = (
+    Annotated[
+        str,
+        Field(
+            pattern=r"^([0-9]{1,9}f?|[0-9]{1,9}(\.[0-9]{1,9})?[s%])$", examples=["4s", "96f", "25%"]
+        ),
+    ]
+    | Annotated[int, Field(ge=0, le=999_999_999)]
+)
+"""A stretch of the render in the units of a curve's keys; a plain number is frames."""
+
+
+def split_time(time: str | int) -> tuple[str, str]:
+    """Amount and unit of a `Time`: `f`, `s` or `%`."""
+    amount, unit = str(time)[:-1], str(time)[-1]
+    return (amount + unit, "f") if unit.isdecimal() else (amount, unit)
+
+
+class Cycle(Stage):
+    """A tour of layers: short for one objective each, whose weights cross-fade round and round."""
+
+    cycle: tuple[str, ...] = setting(
+        ...,
+        "Layers to tour, each in full for a while; short for an objective each.",
+        min_length=2,
+        max_length=100,
+    )
+    every: Time = setting(..., "Time from one layer to the next.", unit="frames")
+    fade: Time = setting(..., "The part of it that the next one takes to fade in.", unit="frames")
+    weight: float = setting(
+        1.0, "Share of the tour in the sum: a number or an expression.", moves=True, ge=-100, le=100
+    )
+    octaves: Octaves = setting("all", "Octaves it is dreamed in.")
+
+    @field_validator("every")
+    @classmethod
+    def _takes_time(cls, every: str | int) -> str | int:
+        if float(split_time(every)[0]) == 0:
+            raise ValueError(f"must be longer than 0, not {every}")
+        return every
+
+    @field_validator("fade")
+    @classmethod
+    def _fits(cls, fade: str | int, info: ValidationInfo) -> str | int:
+        every = info.data.get("every", fade)  # absent if it is wrong itself
+        (length, unit), (least, wanted) = split_time(fade), split_time(every)
+        if unit != wanted:
+            raise ValueError(f"must be in the unit of `every`, which is {every}, not {fade}")
+        if float(length) > float(least):
+            raise ValueError(f"must be no longer than `every`, which is {every}, not {fade}")
+        return fade
 
 
 class Dream(Stage):
@@ -156,7 +222,10 @@ def allowed(schema: dict[str, Any], unit: str = "") -> str:
     if kind == "object":
         return f"a mapping with {', '.join(schema['properties'])}"
     if kind == "array":
-        return f"a list of {schema.get('minItems', 0)} or more, each {allowed(schema['items'])}"
+        most = f"to {schema['maxItems']}" if "maxItems" in schema else "or more"
+        return f"a list of {schema.get('minItems', 0)} {most}, each {allowed(schema['items'])}"
+    if "examples" in schema:
+        return f"{_NOUNS[kind]} such as {', '.join(schema['examples'])}"
     measure = f"({unit})" if unit and kind != "string" else ""
     return " ".join(filter(None, [_NOUNS[kind], limits(schema), measure]))
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dreamflow import machine, networks
+from dreamflow import audio, machine, networks
 from dreamflow import preset as presets
 from dreamflow.errors import UnavailableError
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
-from dreamflow.render import Engine
+from dreamflow.render import Engine, check_names
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import resized
 from dreamflow.video.stills import Still, read_still, write_still
@@ -210,6 +210,9 @@ def _pieces(word: str, length: Callable[[str], float], width: float) -> Iterator
 DREAM_SIZE = 512
 """Long side at which looks are dreamed: near that of a render, so that their scale is judged."""
 
+_SHEET_SOUND = 0.5
+"""All that a preset can hear on a sheet: a level in the middle."""
+
 _COLUMNS = 4
 
 
@@ -274,9 +277,11 @@ class _Engines:
         self._extractor = functools.cache(build)
 
     def make(self, preset: Preset) -> Engine:
+        check_names(preset)
         layers = tuple(sorted({objective.layer for objective in preset.objectives}))
         extractor = self._extractor(preset.network, layers)
-        return Engine.build(preset, Fraction(preset.reference_fps), extractor=extractor)
+        rate, sound = Fraction(preset.reference_fps), audio.steady(_SHEET_SOUND)
+        return Engine.build(preset, rate, sound=sound, extractor=extractor)
 
 
 def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _Engines) -> Cell:

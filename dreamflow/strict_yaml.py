@@ -57,7 +57,12 @@ def refusal(problems: Iterable[Problem]) -> PresetError:
     first_at: dict[Mark, Problem] = {}
     for problem in problems:
         first_at.setdefault(problem.mark, problem)
-    lines = [str(problem) for problem in first_at.values()]
+    return together(str(problem) for problem in first_at.values())
+
+
+def together(messages: Iterable[str]) -> PresetError:
+    """One error for all messages, without repetitions; ten at most."""
+    lines = list(dict.fromkeys(messages))
     if len(lines) > MAX_PROBLEMS:
         lines[MAX_PROBLEMS:] = [f"and {len(lines) - MAX_PROBLEMS} more"]
     return PresetError("\n".join(lines))

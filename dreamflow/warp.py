@@ -30,12 +30,3 @@ def backward(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     grid_y = (flow[:, 1] + y) * (2 / max(image.shape[-2] - 1, 1)) - 1
     grid = torch.stack((grid_x, grid_y), dim=-1)
     return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=True)
-
-
-def inside(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where `flow` ends in a picture of (height, width): `[B, 1, H, W]`, 1 inside, 0 outside."""
-    height, width = flow.shape[-2:]
-    x = flow[:, :1] + torch.arange(width, device=flow.device)
-    y = flow[:, 1:] + torch.arange(height, device=flow.device)[:, None]
-    within = (x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1)
-    return within.to(flow.dtype)

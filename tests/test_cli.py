@@ -138,7 +138,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
     assert code == 78
     assert out == ["fine.yaml: fine"]
     assert err[0].startswith("dreamflow: error: typo.yaml:2:9: unknown key 'octave_scael'")
-    assert err[1].startswith("dreamflow: error: layer.yaml:3: unknown layer 'features.99'")
+    assert err[1].startswith("dreamflow: error: layer.yaml:3:10: objectives.0.layer: unknown")
     assert len(err) == 2
 
 
@@ -206,6 +206,9 @@ def wreckage(tmp_path, one_frame):
         "list.mp4": b"#EXTM3U\n#EXTINF:1,\nsecret.ts\n",
         "key.yaml": b"extends: base\ndream: {octave_scael: 2}\n",
         "layer.yaml": b"extends: base\nobjectives: [{layer: features.99}]\n",
+        "curve.yaml": b"extends: base\ndream: {step_size: 65-max_f}\n",
+        "cycle.yaml": b"extends: base\n"
+        b"objectives: [{cycle: [fire3, fire99], every: 4s, fade: 1s}]\n",
         "network.yaml": b"extends: base\nnetwork: squeezenet\n",
         "weights.yaml": b"extends: base\nnetwork: squeezenet1_1:weights.safetensors\n",
         "weights.safetensors": b"\xff" * 1000,
@@ -243,8 +246,19 @@ FAULTS = {
     "no picture": (("image", "text.mp4", "-o", "new.png"), 65, "not a picture"),
     "key": (("video", "clip.mp4", *TO_NEW, "-p", "key.yaml"), 78, "key.yaml:2:9: unknown key"),
     "set": (("video", "clip.mp4", *TO_NEW, "-s", "dream.octavs=3"), 78, "did you mean"),
-    "layer": (("video", "clip.mp4", *TO_NEW, "-p", "layer.yaml"), 78, "dreamflow layers squ"),
-    "network": (("video", "clip.mp4", *TO_NEW, "-p", "network.yaml"), 78, "squeezenet1_1"),
+    "layer": (
+        ("video", "clip.mp4", *TO_NEW, "-p", "layer.yaml"),
+        78,
+        "layer.yaml:2:22: objectives.0.layer: ",
+    ),
+    "network": (
+        ("video", "clip.mp4", *TO_NEW, "-p", "network.yaml"),
+        78,
+        "network.yaml:2:10: network: unknown",
+    ),
+    "curve": (("video", "clip.mp4", *TO_NEW, "-p", "curve.yaml"), 78, "curve.yaml:2:20: dream.st"),
+    "set curve": (("video", "clip.mp4", *TO_NEW, "-s", "dream.steps=-t-9"), 78, "at frame 0; it"),
+    "cycle": (("video", "clip.mp4", *TO_NEW, "-p", "cycle.yaml"), 78, "cycle.yaml:2:30: obj"),
     "preset": (("video", "clip.mp4", *TO_NEW, "-p", "nope"), 78, "dreamflow presets list"),
     "weights": (("video", "clip.mp4", *TO_NEW, "-p", "weights.yaml"), 69, "weights.safetensors"),
     "option": (("video", "clip.mp4", *TO_NEW, "--sped", "2"), 2, "dreamflow video --help"),
@@ -493,3 +507,46 @@ def test_an_ignored_signal_stays_ignored():
 def test_a_signal_is_no_exception_that_a_handler_of_faults_would_take():
     assert not issubclass(Interrupted, Exception)
     assert not issubclass(Interrupted, DreamflowError)
+
+
+# ── sound ──
+
+LISTENING = ["-s", "dream.step_size=1+audio.bass", *NO_DREAM]
+
+
+def test_a_clip_without_sound_is_refused_with_the_expression_that_needs_it(call, one_frame):
+    code, _, err = call("video", one_frame, "-o", "out.mp4", *LISTENING)
+    assert code == 65
+    assert err == [
+        f"dreamflow: error: {one_frame} has no sound, which dream.step_size needs: '1+audio.bass' "
+        "(name a sound file: `audio: FILE` in the preset, or --audio FILE for a clip)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["song.wav", "-y.wav", "a b'\";$(id).wav", "new\nline \udcff.wav"])
+def test_a_sound_file_of_any_name_can_be_given(call, media, one_frame, tmp_path, name):
+    sound = media.draw("tone.wav", "-f", "lavfi", "-i", "sine=d=1")
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / name).write_bytes(sound.read_bytes())
+    given = ["--audio", f"songs/{name}"]
+    assert call("video", one_frame, "-o", "out.mp4", *given, *LISTENING) == (0, [], [])
+    code, out, _ = call("show", "out.mp4")
+    assert code == 0
+    assert any(line.startswith("# audio_sha256: ") for line in out)
+    assert "songs" not in "".join(out)
+
+
+def test_a_missing_sound_file_is_said_so_and_a_useless_one_is_warned_of(call, one_frame):
+    code, _, err = call("video", one_frame, "-o", "out.mp4", "--audio", "gone.wav", *LISTENING)
+    assert (code, err) == (66, ["dreamflow: error: no such file: gone.wav"])
+    code, _, err = call("video", one_frame, "-o", "out.mp4", "--audio", "gone.wav", *NO_DREAM)
+    warning = "--audio changes nothing: no setting listens to the sound (audio.*)"
+    assert (code, err) == (0, [f"dreamflow: warning: {warning}"])
+
+
+def test_presets_that_listen_are_checked_and_shown_without_a_sound(call, tmp_path):
+    (tmp_path / "p.yaml").write_text("extends: base\naudio: song.wav\ndream: {chroma: audio.rms}\n")
+    assert call("presets", "check", "p.yaml") == (0, ["p.yaml: fine"], [])
+    code, out, _ = call("presets", "show", "./p.yaml")
+    assert code == 0
+    assert any(line.split()[:2] == ["chroma:", "audio.rms"] for line in out)

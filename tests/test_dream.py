@@ -129,6 +129,31 @@ def test_the_network_never_sees_less_than_its_minimum():
     assert min(map(min, extractor.sides)) >= 16
 
 
+def test_an_objective_is_dreamed_in_its_octaves_only():
+    settings = Dream(octaves=3, octave_scale=2, steps=2, jitter=4)
+    extractor = TinyExtractor()
+    terms = [LayerEnergy("first", octaves=(2,)), LayerEnergy("second", octaves=(0,))]
+    dream(texture(64, 96), extractor, terms, settings)
+    assert extractor.sides == [(16, 24)] * 2 + [(64, 96)] * 2  # none at octave 1, of 32x48
+    assert extractor.asked == [{"first"}] * 2 + [{"second"}] * 2
+
+
+def test_an_octave_named_by_no_objective_takes_no_steps():
+    image, extractor = texture(48, 64), TinyExtractor()
+    result = dream(image, extractor, [LayerEnergy("second", octaves=(7,))], SHORT)
+    assert extractor.sides == []
+    torch.testing.assert_close(result, image, rtol=0, atol=1e-6)
+
+
+def test_all_octaves_spelled_out_are_the_same_bits_as_all():
+    image = texture(48, 64)
+    every, listed = (
+        dream(image, TinyExtractor(), [LayerEnergy("second", octaves=octaves)], SHORT)
+        for octaves in ("all", (0, 1))
+    )
+    assert torch.equal(every, listed)
+
+
 # ── randomness ──
 
 

@@ -18,17 +18,20 @@ ROOT = Path(dreamflow.__file__).parent
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "plots", "preview", "render", "sheets"},
-    "description": {"preset", "strict_yaml"},
-    "media": {"video.colors", "video.ffmpeg", "video.probe", "video.reader", "video.sequences",
-              "video.stills", "video.writer"},
+    "description": {"cycles", "preset", "strict_yaml"},
+    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+              "video.sequences", "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
-    "vocabulary": {"errors", "frames", "schedule", "settings"},
+    "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
 
 PRINTERS = {"cli", "progress", "doctor"}
-WITHOUT_TORCH = ["errors", "frames", "schedule", "settings", "strict_yaml", "preset"]
+WITHOUT_TORCH = [
+    "ahead", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset",
+    "audio",
+]  # fmt: skip
 
 
 def name_of(path: Path) -> str:

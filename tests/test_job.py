@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from dreamflow.errors import BadMediaError, DreamflowError, OutputError, UsageEr
 from dreamflow.frames import Moment, to_array, to_image
 from dreamflow.job import Finished, Started, VideoRequest, render_moment, render_video
 from dreamflow.render import Engine, RenderedFrame, render
+from dreamflow.video import writer
 from dreamflow.video.probe import probe
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import Still, write_still
@@ -162,6 +166,126 @@ def test_a_preset_too_long_to_be_embedded_is_refused_before_the_first_frame(
             next(events)
         with pytest.raises(UsageError, match="shorten its description"):
             next(render_video(make_request(short_clip, tmp_path / "a.mp4", preset=preset)))
+
+
+# ── sound ──
+
+
+@pytest.fixture(scope="module")
+def late_clip(media):
+    """A second of 64x48 at 25 fps, whose sound begins with a bang at 0.4 s, in frame 10."""
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1"]
+    bang = ["-itsoffset", "0.4", "-f", "lavfi", "-i", "aevalsrc=sin(2*PI*500*t)*exp(-9*t):d=0.6"]
+    return media.draw("late.mkv", *picture, *bang, "-c:v", "libx264", "-c:a", "pcm_s16le")
+
+
+@pytest.fixture
+def listening(tmp_path):
+    """A preset that dreams on the beat alone, and listens to the file `audio` if it is given."""
+
+    def listening(audio=""):
+        path = tmp_path / "listening.yaml"
+        path.write_text(
+            "objectives: [{layer: features.4, weight: '3*audio.beat'}]\n"
+            + "".join(f"{key}: {json.dumps(value)}\n" for key, value in STEPS.items())
+            + (f"audio: {audio}\n" if audio else "")
+        )
+        return job.presets.load(str(path))
+
+    return listening
+
+
+def weights(events):
+    found = [event for event in events if isinstance(event, RenderedFrame)]
+    return [frame.objectives[0].weight for frame in found]
+
+
+def test_the_clips_sound_drives_the_picture_in_time(late_clip, target, listening):
+    whole = weights(render_video(make_request(late_clip, target, preset=listening())))
+    assert whole[:10] == [0] * 10
+    assert whole[10] == 3
+    assert all(later < earlier for earlier, later in pairwise(whole[10:]))
+    assert len(probe(target).sounds) == 1
+
+
+def test_a_part_of_a_clip_and_a_look_at_it_hear_what_the_whole_does(
+    late_clip, target, tmp_path, listening
+):
+    preset = listening()
+    whole = weights(render_video(make_request(late_clip, target, preset=preset)))
+    cut = {"start": Moment.parse("8f"), "end": Moment.parse("14f"), "overwrite": True}
+    assert (
+        weights(render_video(make_request(late_clip, target, preset=preset, **cut)))
+        == (whole[8:14])
+    )
+    look = job.render_look(
+        make_request(late_clip, tmp_path / "look.png", preset=preset), Moment.parse("12f")
+    )
+    assert weights(look) == whole[:13]
+
+
+def test_a_sound_file_is_listened_to_and_the_film_keeps_its_own_sound(
+    media, late_clip, target, listening, tmp_path
+):
+    bang = ["-f", "lavfi", "-i", "aevalsrc=between(t\\,0.2\\,0.3)*sin(2*PI*500*t):d=1"]
+    (tmp_path / "song.wav").write_bytes(media.draw("song.wav", *bang).read_bytes())
+    request = make_request(late_clip, target, preset=listening("song.wav"))
+    heard = weights(render_video(request))
+    assert heard.index(3) == 5
+    assert probe(target).sounds[0].start == pytest.approx(0.4, abs=0.03)
+    text = writer.embedded_settings(target)
+    assert text is not None
+    facts = json.loads(text)
+    digest = hashlib.sha256((tmp_path / "song.wav").read_bytes()).hexdigest()
+    assert facts["audio_sha256"] == digest
+    assert "\naudio: song.wav\n" in facts["preset"]
+    assert str(tmp_path) not in text
+
+
+def test_what_has_no_sound_is_refused_with_the_setting_that_needs_it(
+    media, tmp_path, target, listening
+):
+    silent = make_request(media.counter("mute.mp4", frames=3), target, preset=listening())
+    still = tmp_path / "still.png"
+    write_still(still, np.zeros((48, 64, 3), np.uint8))
+    picture = make_request(still, tmp_path / "dream.png", preset=listening())
+    folder = make_request(tmp_path, target, preset=listening())
+    needs = r"has no sound, which objectives\.0\.weight needs: '3\*audio\.beat'"
+    for events in (
+        render_video(silent),
+        render_video(folder),
+        job.render_look(replace(silent, target=str(tmp_path / "l.png")), Moment.parse("0")),
+        job.render_picture(picture),
+    ):
+        with pytest.raises(BadMediaError, match=needs):
+            list(events)
+
+
+def test_stills_can_be_driven_by_a_sound_file(media, tmp_path, target, listening):
+    bang = ["-f", "lavfi", "-i", "aevalsrc=between(t\\,0.1\\,0.3)*sin(2*PI*500*t):d=1"]
+    (tmp_path / "song.wav").write_bytes(media.draw("soon.wav", *bang).read_bytes())
+    for number in range(6):
+        write_still(tmp_path / f"s{number}.png", np.full((48, 64, 3), 90, np.uint8))
+    request = make_request(tmp_path / "s%d.png", target, preset=listening("song.wav"))
+    assert weights(render_video(request)).index(3) == 3
+
+
+def test_a_sound_that_nothing_asks_for_is_not_opened(short_clip, target):
+    preset = make_preset("features.4", audio="/nowhere/song.wav", **STEPS)
+    list(render_video(make_request(short_clip, target, preset=preset)))
+    text = writer.embedded_settings(target)
+    assert text is not None
+    assert "audio: song.wav" in json.loads(text)["preset"]
+    assert "audio_sha256" not in text
+
+
+def test_the_sound_file_is_never_overwritten(media, late_clip, tmp_path, listening):
+    song = tmp_path / "song.mp4"
+    bang = ["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac"]
+    song.write_bytes(media.draw("sine.mp4", *bang).read_bytes())
+    request = make_request(late_clip, song, preset=listening("song.mp4"), overwrite=True)
+    with pytest.raises(UsageError, match="is read by this very render"):
+        next(render_video(request))
 
 
 # ── stopped and failed ──

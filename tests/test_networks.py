@@ -234,6 +234,75 @@ def test_nothing_after_the_deepest_layer_is_left() -> None:
     assert count == sum(parameter.numel() for parameter in expected.parameters())
 
 
+def convolutions_run(extractor: networks.Extractor, layers: list[str] | None) -> list[str]:
+    """Names of the convolutions that a pass for `layers` computes."""
+    names = {id(module): name.removeprefix("graph.") for name, module in extractor.named_modules()}
+    ran: list[str] = []
+    extractor(noise_image(64, 64), layers)  # the first call tries the cut as it is made
+
+    def note(module: nn.Module, _inputs: object, _output: object) -> None:
+        if isinstance(module, nn.Conv2d):
+            ran.append(names[id(module)])
+
+    handle = nn.modules.module.register_module_forward_hook(note)
+    try:
+        extractor(noise_image(64, 64), layers)
+    finally:
+        handle.remove()
+    return ran
+
+
+def test_a_pass_runs_no_further_than_the_layers_it_is_asked_for() -> None:
+    extractor = networks.build("squeezenet1_1", ["fire2", "fire9", "fire6"])
+    assert convolutions_run(extractor, None)[-1].startswith("features.12.")
+    assert sorted(convolutions_run(extractor, ["fire2"])) == [
+        "features.0", "features.3.expand1x1", "features.3.expand3x3", "features.3.squeeze"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "early", "late"),
+    [
+        ("squeezenet1_1", "features.4", "features.11"),
+        ("squeezenet1_1", "features.0", "features.6.expand1x1"),
+        ("googlenet", "inception3a.branch1.conv", "inception4a"),
+        ("resnet50", "layer1.0.conv1", "layer2.0"),
+    ],
+)
+def test_a_layer_that_is_not_asked_for_costs_nothing_and_changes_no_bit(
+    name: str, early: str, late: str, tmp_path: Path
+) -> None:
+    network = name
+    if name != "squeezenet1_1":
+        file = save(random_state(plain_model(name)), tmp_path / "w.safetensors")
+        network = f"{name}:{file}"
+    both = networks.build(network, [early, late])
+    for layer in (early, late):
+        alone = networks.build(network, [layer])
+        results = []
+        for extractor in (both, alone):
+            image = noise_image(64, 70).requires_grad_()
+            feature = extractor(image, [layer])[layer]
+            (gradient,) = torch.autograd.grad(feature.square().mean(), image)
+            results.append((feature.detach(), gradient))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
+        operations = [
+            [(node.op, node.target) for node in cut.graph.nodes]
+            for cut in (both._cut(frozenset([layer])), alone.graph)
+        ]
+        assert operations[0] == operations[1]
+
+
+def test_cuts_are_made_once_and_share_their_weights() -> None:
+    extractor = networks.build("squeezenet1_1", ["fire3", "fire9"])
+    before = {id(parameter) for parameter in extractor.parameters()}
+    cut = extractor._cut(frozenset(["features.4"]))
+    extractor(noise_image(40, 40), ["fire3"])
+    assert extractor._cut(frozenset(["features.4"])) is cut
+    assert {id(parameter) for parameter in cut.parameters()} < before
+
+
 def test_batch_norms_are_folded_where_a_convolution_directly_precedes(tmp_path: Path) -> None:
     file = save(random_state(plain_model("densenet121")), tmp_path / "w.safetensors")
     extractor = networks.build(f"densenet121:{file}", ["features.denseblock1"])

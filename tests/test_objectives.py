@@ -26,6 +26,16 @@ def test_terms_come_in_the_order_and_with_the_weights_of_the_preset():
     assert terms == [LayerEnergy("b", 2), LayerEnergy("a", 1)]
 
 
+def test_a_term_counts_in_its_octaves_only():
+    low, high, both = (
+        LayerEnergy("a", octaves=(0, 1)), LayerEnergy("b", octaves=(2,)), LayerEnergy("c")
+    )  # fmt: skip
+    at = [objectives.at_octave([low, high, both], octave) for octave in range(4)]
+    assert at == [[low, both], [low, both], [high, both], [both]]
+    (term,) = objectives.build([Objective(layer="a", octaves=(0, 1))])
+    assert term == low
+
+
 def test_the_energy_of_a_layer_is_its_mean_square():
     assert LayerEnergy("a").score({"a": torch.tensor([1.0, -2.0, 3.0])}).item() == pytest.approx(
         14 / 3

@@ -22,7 +22,7 @@ from tiny import (
 
 from dreamflow import networks, preset, warp
 from dreamflow.dream import dream
-from dreamflow.errors import BadMediaError
+from dreamflow.errors import BadMediaError, PresetError
 from dreamflow.frames import to_array, to_image
 from dreamflow.render import Engine, compose, dream_size, render, warn_of_dropped_octaves
 
@@ -61,11 +61,11 @@ def test_a_dream_is_laid_on_its_own_source_not_on_the_last_one():
         assert float(frame.carry.residual.abs().mean()) > 1 / 255
 
 
-def test_frames_are_yielded_one_by_one_as_they_are_read():
+def test_frames_are_yielded_one_by_one_and_read_two_ahead_at_most():
     taken = []
 
     def sources():
-        for index, array in enumerate(panning_clip(5)):
+        for index, array in enumerate(panning_clip(9)):
             taken.append(index)
             yield array
 
@@ -73,7 +73,19 @@ def test_frames_are_yielded_one_by_one_as_they_are_read():
     assert taken == []
     next(frames)
     next(frames)
-    assert taken == [0, 1]
+    frames.close()
+    assert len(taken) in (2, 3, 4)
+
+
+def test_a_frame_before_one_that_cannot_be_read_is_still_yielded():
+    def sources():
+        yield from panning_clip(2)
+        raise BadMediaError("torn")
+
+    frames = render(sources(), make_engine(make_preset(dream=DREAM)))
+    assert [next(frames).index, next(frames).index] == [0, 1]
+    with pytest.raises(BadMediaError, match="torn"):
+        next(frames)
 
 
 def test_the_first_index_sets_the_draws_so_a_frame_dreams_alike_wherever_the_run_begins():
@@ -387,3 +399,72 @@ def test_an_objective_without_weight_is_no_term_and_without_any_nothing_is_dream
     *_, last = rendered(clip[2:], engine, first_index=2)
     assert torch.equal(last.image, to_image(clip[2]))
     assert [o.weight for o in last.objectives] == [0, 0]
+
+
+def film(tmp_path, text, count=4, clip=None):
+    """The frames of a short clip in a preset over the embedded network."""
+    path = tmp_path / "p.yaml"
+    path.write_text(text + "dream: {octaves: 2, steps: 2, jitter: 4}\n")
+    engine = Engine.build(preset.load(str(path)), Fraction(24), frame_count=count)
+    return images(clip or panning_clip(count), engine)
+
+
+def test_a_deeper_layer_without_weight_changes_no_bit(tmp_path):
+    alone = film(tmp_path, "objectives: [{layer: fire3}]\n")
+    weightless = film(tmp_path, "objectives: [{layer: fire3}, {layer: fire9, weight: '0*t'}]\n")
+    assert torch.equal(alone, weightless)
+
+
+def test_a_layer_that_leaves_is_not_computed_any_more(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "objectives:\n  - {layer: first}\n  - {layer: second, weight: '0:(1), 2:(0)'}\n"
+    )
+    engine = make_engine(preset.load(str(path)).resolved(4, 30))
+    asked = []
+    for _ in render(panning_clip(4), engine):
+        asked.append(set().union(*engine.extractor.asked))
+        engine.extractor.asked.clear()
+    assert asked == [{"first", "second"}, {"first", "second"}, {"first"}, {"first"}]
+
+
+FADE = """\
+objectives:
+  - {layer: fire4, weight: "12:(1), 36:(0)", ease: in-out}
+  - {layer: fire6, weight: "12:(0), 36:(1)", ease: in-out}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [still_clip, panning_clip])
+def test_a_cross_fade_of_two_layers_has_no_jump(tmp_path, recipe):
+    frames = film(tmp_path, FADE, 48, recipe(48, 72, 96))
+    changes = (frames[1:] - frames[:-1]).abs().mean(dim=(1, 2, 3))
+    assert float(changes.max()) < 2 * float(changes.median())
+    faded, kept = (
+        frames[-1],
+        film(tmp_path, "objectives: [{layer: fire4}]\n", 48, recipe(48, 72, 96))[-1],
+    )
+    assert float((faded - kept).abs().mean()) > 2 / 255
+
+
+def test_unknown_layers_are_all_named_where_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text(
+        "objectives:\n  - {layer: fire33}\n  - {cycle: [fire3, fir4], every: 4s, fade: 1s}\n"
+    )
+    with pytest.raises(PresetError) as caught:
+        Engine.build(preset.load("p.yaml", overrides=["objectives.0.layer=x"]), Fraction(24))
+    first, second = str(caught.value).split("\n")
+    assert first.startswith("--set objectives.0.layer: unknown layer 'x' of squeezenet1_1 (nearest")
+    assert second.startswith("p.yaml:3:21: objectives.2.layer: unknown layer 'fir4' of squeezenet1")
+    assert second.endswith("; `dreamflow layers squeezenet1_1` lists all)")
+
+
+def test_an_unknown_network_is_named_where_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text("network: vgg61\nobjectives: [{layer: x}]\n")
+    with pytest.raises(
+        PresetError, match=r"^p\.yaml:1:10: network: unknown network 'vgg61' \(near"
+    ):
+        Engine.build(preset.load("p.yaml"), Fraction(24))

@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched import harmless
 
 from dreamflow.errors import PresetError
-from dreamflow.schedule import EASES, MAX_CHARACTERS, MAX_DEPTH, MAX_OPERATIONS, CurveError, parse
+from dreamflow.schedule import (
+    EASES,
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_KEYS,
+    MAX_OPERATIONS,
+    SOUND_NAMES,
+    CurveError,
+    parse,
+)
 
 T = np.arange(100.0)
 
@@ -25,6 +35,62 @@ def refusal(source):
         parse(source)
     assert isinstance(caught.value, PresetError)
     return caught.value
+
+
+# ── sound ──
+
+
+SOUND = {name: np.linspace(0, 1, 100) ** power for power, name in enumerate(SOUND_NAMES, 1)}
+
+
+def test_the_sounds_curves_are_values_like_any_other():
+    curve = parse("2 + 3*audio.bass - max(audio.beat, 0.5)")
+    expected = 2 + 3 * SOUND["audio.bass"] - np.maximum(SOUND["audio.beat"], 0.5)
+    np.testing.assert_array_equal(curve.over(100, 30.0, sound=SOUND), expected)
+
+
+def test_a_key_with_sound_takes_that_keys_frames_and_the_last_one_holds_behind_the_end():
+    values = parse("0:(0), 50:(audio.rms), 150:(audio.rms)").over(100, 30.0, sound=SOUND)
+    np.testing.assert_allclose(values[:51], np.linspace(0, SOUND["audio.rms"][50], 51))
+    np.testing.assert_array_equal(values[50:], SOUND["audio.rms"][50:])
+
+
+@pytest.mark.parametrize(
+    ("source", "expression"),
+    [
+        ("t + audio.mid", "t + audio.mid"),
+        ("0:(1), 5s:( 2*(audio.onset) ), 9s:(audio.rms)", "2*(audio.onset)"),
+        ({0: 1, "50%": "1 - audio.beat "}, "1 - audio.beat"),
+        ("0:(1), 5s:(beat(120))", None),
+        (3, None),
+    ],
+)
+def test_a_curve_tells_which_expression_needs_the_sound(source, expression):
+    assert parse(source).sound_expression == expression
+
+
+def test_a_curve_that_needs_the_sound_is_not_evaluated_without():
+    with pytest.raises(ValueError, match=r"audio\.bass"):
+        over("audio.bass")
+
+
+def test_an_expression_of_the_sound_that_leaves_the_numbers_is_refused_with_its_frame():
+    with pytest.raises(CurveError, match=r"infinite at frame 0\n  1/audio\.rms\n   \^"):
+        parse("1/audio.rms").over(100, 30.0, sound=SOUND)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "nearest"),
+    [("1 + audio.bas", 5, "audio.bass"), ("audio.", 1, None), ("audio", 1, None),
+     ("audio.Beat", 1, "audio.beat"), ("audio.rms.real", 10, None)],
+)  # fmt: skip
+def test_an_unknown_name_of_the_sound_is_answered_with_all_there_are(text, column, nearest):
+    error = refusal(text)
+    assert error.column == column
+    if column < 10:
+        assert f"allowed: {', '.join(SOUND_NAMES)})" in str(error)
+    assert ("did you mean" in str(error)) == (nearest is not None)
+    assert nearest is None or f"did you mean {nearest!r}" in str(error)
 
 
 # ── keyframes ──
@@ -152,6 +218,26 @@ def test_waves_go_from_nought_to_one_with_period_one():
     assert list(over("pulse(t/4, 0.25)", 6)) == [1, 0, 0, 0, 1, 0]
 
 
+def test_those_in_a_cycle_take_turns_and_sum_to_1():
+    found = [over(f"cycle(t/20, {place}, 3, 0.25)", 121) for place in range(3)]
+    np.testing.assert_allclose(np.sum(found, axis=0), 1, atol=1e-9)
+    for place, values in enumerate(found):
+        turn = values[20 * place :]
+        assert turn[0] == turn[15] == turn[60] == 1
+        assert (turn[16:20] > 0).all()
+        assert (turn[16:20] < 1).all()
+        assert not turn[20:55].any()
+    assert list(over("cycle(t, 1, 2, 0)", 5)) == [0, 1, 0, 1, 0]
+
+
+def test_an_ease_given_beside_a_curve_counts_unless_it_has_its_own():
+    text = "0:(0), 40:(10)"
+    assert parse(text, "in").over(100, 30.0)[10] == 0.625
+    assert parse({0: 0, 40: 10}, "in").over(100, 30.0)[10] == 0.625
+    assert parse({0: 0, 40: 10, "ease": "hold"}, "in").over(100, 30.0)[10] == 0
+    assert parse(text, "in").source == text
+
+
 def test_a_beat_is_one_on_every_beat():
     values = over("beat(120)", 61, 30.0)
     assert list(np.flatnonzero(values == 1)) == [0, 15, 30, 45, 60]
@@ -240,7 +326,9 @@ def test_everything_not_on_the_list_is_refused(text):
     [
         "1" * (MAX_CHARACTERS + 1), "1+" * 4999 + "1", "(" * 9999, "-" * 9999, "sin(" * 2499,
         "2**" * 3333 + "2", "9**9**9**9", "where(" * 1600, "0:(1)," * 1666, "t " * 4999,
-        ",".join(f"{i}:({i})" for i in range(900)), "min(" + "t," * 4990 + "t)", "~" * 9999,
+        ",".join(f"{i}:({i})" for i in range(900)), "0:(1), 1:(" + "t" * 999_000,
+        ",".join(f"{i}:(t)" for i in range(60_000)), "cycle(" * 1600,
+        "min(" + "t," * 4990 + "t)", "~" * 9999,
         "a" * 10_000, "0:(" * 3000, "noise(" * (MAX_DEPTH - 2) + "t" + ")" * (MAX_DEPTH - 2),
         "+".join(["noise(t)"] * (MAX_OPERATIONS // 4)), "9" * 10_000,
     ],
@@ -253,6 +341,18 @@ def test_hostile_texts_cost_next_to_nothing(text):
             parse(text)
         best = min(best, time.process_time() - began)
     assert best < 0.1
+
+
+def test_a_text_with_too_many_keys_is_refused_at_the_first_of_them():
+    error = refusal(",".join(f"{i}:(t)" for i in range(1001)))
+    assert str(error).startswith("a curve has 1000 keys at most\n")
+    assert str(parse(",".join(f"{i}:(t)" for i in range(1000))).keys[-1].amount) == "999.0"
+
+
+def test_a_value_that_is_not_finite_names_its_entry():
+    with pytest.raises(CurveError, match="is infinite at frame 7") as caught:
+        over({"0": 1, "5": "1/(t-7)"}, 10)
+    assert caught.value.entry == "5"
 
 
 def test_a_value_that_is_not_finite_names_its_first_frame():
@@ -279,6 +379,8 @@ def test_an_infinity_that_is_not_chosen_does_no_harm():
          "ease must be one of linear, in, out, in-out, hold, spline, not 'fast'"),
         ({str(i): "t+1" for i in range(4000)}, None,
          "12000 characters; at most 10000 are read"),
+        ({str(i): 1 for i in range(MAX_KEYS + 2)}, None,
+         "a curve has 1000 keys at most, not 1002"),
         ({}, None, "a curve has at least one key, as in {0: 1, 5s: 2}"),
         ({"1s": 1, "1.0s": 2}, None, "two keys for the same time"),
     ],
@@ -293,18 +395,42 @@ def test_a_mistake_in_a_mapping_names_its_entry(source, entry, message):
 WORDS = st.sampled_from(
     ["t", "s", "pi", "max_f", "sec", "fps", "sin", "where", "min", "noise", "beat", "pulse", "(",
      ")", ",", "+", "-", "*", "/", "%", "**", "<", ">=", "==", "&", "|", "~", "0", "1.5", "9e99",
-     ":", "0:(", "5s:(", "50%:(", "__class__", ".", "'", "[", " ", "\n", "é"]
+     ":", "0:(", "5s:(", "50%:(", "__class__", "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=40)
+KEY_TEXTS = (
+    st.from_regex(r"\A[0-9]{1,3}(\.[0-9])?(s|%|f|)\Z") | st.just("ease") | st.text(max_size=5)
+)
 
 
-@settings(max_examples=500, deadline=200)
-@given(TEXTS, st.integers(1, 50), st.sampled_from([1.0, 23.976, 60.0]), st.integers(0, 2**32 - 1))
-def test_any_text_is_finite_numbers_or_a_refusal(text, frame_count, fps, seed):
-    try:
-        values = parse(text).over(frame_count, fps, seed)
-    except CurveError:
-        return
+SHAPES = st.sampled_from(
+    ["({0})+({1})", "({0})-{1}", "{0}*({1})", "({0})/({1})", "{0}%({1})", "({0})**({1})",
+     "({0})<({1})", "-({0})", "sin({0})", "sqrt({0})", "log({0})", "noise({0})", "beat({0})",
+     "where({0}>{1},{0},1)", "min({0},{1})", "pulse({0},{1})", "cycle({0},{1},3,{0})"]
+)  # fmt: skip
+EXPRESSIONS = st.recursive(
+    st.sampled_from(["t", "s", "sec", "max_f", "pi", "audio.beat", "2", "0.5", "1e9", "0"]),
+    lambda inner: st.tuples(SHAPES, inner, inner).map(lambda parts: parts[0].format(*parts[1:])),
+    max_leaves=8,
+)
+SOURCES = TEXTS | EXPRESSIONS | st.dictionaries(
+    KEY_TEXTS, TEXTS | EXPRESSIONS | st.floats() | st.integers() | st.booleans()
+)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(
+    SOURCES,
+    st.integers(1, 50),
+    st.sampled_from([1.0, 23.976, 60.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_anything_is_finite_numbers_or_a_refusal(source, frame_count, fps, seed):
+    with harmless():
+        try:
+            values = parse(source).over(frame_count, fps, seed, SOUND)
+        except CurveError:
+            return
     assert values.shape == (frame_count,)
     assert values.dtype == np.float64
     assert np.isfinite(values).all()

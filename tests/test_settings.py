@@ -1,7 +1,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from dreamflow.settings import Dream, Objective, Output, Stage, allowed, setting
+from dreamflow.settings import Cycle, Dream, Objective, Output, Stage, allowed, setting
 
 STAGES = [stage for stage in Stage.__subclasses__() if stage.__module__ == "dreamflow.settings"]
 
@@ -26,7 +26,11 @@ def test_every_setting_has_a_line_of_help_and_a_unit_entry(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_default_passes_its_own_check(stage):
-    required = {"layer": "features.1"} if stage is Objective else {}
+    needs = {
+        Objective: {"layer": "features.1"},
+        Cycle: {"cycle": ("a", "b"), "every": "4s", "fade": "1s"},
+    }
+    required = needs.get(stage, {})
     plain = stage(**required).model_dump()
     assert stage(**plain) == stage(**required)
 

@@ -216,3 +216,12 @@ def test_the_command_writes_the_sheet_of_the_presets_named(still, tmp_path, caps
     assert read_still(output).shape[1] == layout(cells, 4).size[0]
     assert run(words) == 73
     assert "give -y" in capsys.readouterr().err
+
+
+def test_a_preset_that_listens_is_dreamed_without_a_sound(tmp_path):
+    still, output, name = tmp_path / "in.png", tmp_path / "sheet.png", tmp_path / "p.yaml"
+    write_still(still, picture(30, 40))
+    name.write_text("objectives: [{layer: features.4}]\ndream: {steps: 4*audio.beat, octaves: 1}\n")
+    events = preset_sheet(still, output, [str(name)], cell=40, device="cpu", threads=1)
+    assert len(list(events)) == 1
+    assert read_still(output).ndim == 3

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched import harmless
 
 from dreamflow import strict_yaml
 from dreamflow.errors import PresetError
@@ -248,8 +249,10 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=60)))
-def test_any_text_is_read_or_refused_in_words(text):
-    for line in complaints(text):
+def test_any_text_is_read_or_refused_in_words_and_runs_nothing(text):
+    with harmless():
+        lines = complaints(text)
+    for line in lines:
         assert line.startswith("x.yaml:")
         assert line.isprintable()
 
@@ -259,7 +262,7 @@ VALUES = st.recursive(
         st.none(),
         st.booleans(),
         st.integers(),
-        st.floats(allow_nan=False),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]), max_size=9),
     ),
     lambda inner: st.one_of(
@@ -273,8 +276,7 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(VALUES)
 def test_json_reads_back_as_it_was_written(value):
-    text = json.dumps(value, ensure_ascii=False).replace("Infinity", ".inf")
-    assert read(text) == value
+    assert read(json.dumps(value, ensure_ascii=False)) == value
 
 
 def test_the_parser_without_libyaml_reads_the_same(monkeypatch):

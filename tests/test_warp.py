@@ -100,19 +100,6 @@ def test_bicubic_keeps_more_detail_than_bilinear_over_generations():
     assert wander("bicubic") < 0.5 * wander("bilinear")
 
 
-def test_inside_tells_which_vectors_leave_the_picture():
-    flow = constant_flow(6, 8, 2, -1)
-    within = warp.inside(flow, (6, 8))
-    expected = torch.ones(6, 8)
-    expected[:, -2:] = 0
-    expected[0] = 0
-    assert torch.equal(within[0, 0], expected)
-    assert float(warp.inside(torch.zeros(1, 2, 6, 8), (6, 8)).min()) == 1
-
-
-# ── size ──
-
-
 def test_the_same_size_returns_the_very_picture():
     image = texture(12, 16)
     assert warp.resize(image, (12, 16)) is image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 import torch
@@ -27,6 +27,8 @@ class TinyExtractor(nn.Module):
         self.minimum_side = minimum_side
         self.sides: list[tuple[int, int]] = []
         """(height, width) of every picture looked at."""
+        self.asked: list[set[str]] = []
+        """The layers asked for each time."""
         self.first = nn.Conv2d(3, 6, 3, padding=1)
         self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
         generator = torch.Generator().manual_seed(seed)
@@ -39,10 +41,12 @@ class TinyExtractor(nn.Module):
     def device(self) -> torch.device:
         return self.first.weight.device
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
         self.sides.append((image.shape[-2], image.shape[-1]))
+        self.asked.append(set(layers or self.layers))
         first = torch.relu(self.first(image - 0.5))
-        return {"first": first, "second": torch.relu(self.second(first))}
+        features = {"first": first, "second": torch.relu(self.second(first))}
+        return {layer: features[layer] for layer in layers or self.layers}
 
 
 def make_preset(layer: str = "second", **stages: object) -> Preset:

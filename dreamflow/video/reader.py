@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
@@ -23,6 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dreamflow.ahead import Ahead
 from dreamflow.errors import BadMediaError, DreamflowError, UsageError
 from dreamflow.frames import Array, Box, Moment, VideoInfo
 from dreamflow.video import colors, sequences
@@ -83,7 +83,7 @@ class Clip:
         self._source = source
         self._schedule = schedule
         self._strict = strict
-        self._running: list[_ReadAhead] = []
+        self._running: list[Ahead[Array]] = []
 
     def __enter__(self) -> Clip:
         return self
@@ -117,12 +117,10 @@ class Clip:
         Raises BadMediaError where the file ends before its time or, in a strict clip, at the first
         frame that cannot be read.
         """
-        ahead = _ReadAhead(self._fill_gaps, self._source.cancel)
+        ahead = Ahead(self._fill_gaps, QUEUE_LENGTH, "decoder", self._source.cancel)
         self._running.append(ahead)
-        try:
+        with ahead:
             yield from ahead
-        finally:
-            ahead.close()
 
     def close(self) -> None:
         while self._running:
@@ -478,50 +476,3 @@ def resized(array: Array, size: tuple[int, int]) -> Array:
         return array
     shrinks = width < array.shape[1]
     return cv2.resize(array, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """An exception on its way from the reading thread to the caller."""
-
-    error: BaseException
-
-
-class _ReadAhead:
-    """Runs an iterator in a thread, a few frames ahead of whoever takes them."""
-
-    def __init__(
-        self, make: Callable[[], Generator[Array, None, None]], cancel: Callable[[], None]
-    ) -> None:
-        self._make = make
-        self._cancel = cancel
-        self._stopped = threading.Event()
-        self._queue: queue.Queue[Array | _Failed | None] = queue.Queue(QUEUE_LENGTH)
-        self._thread = threading.Thread(target=self._fill, name="decoder", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[Array]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, _Failed):
-                raise item.error
-            yield item
-
-    def close(self) -> None:
-        """Stop reading and join the thread; what it still held is dropped."""
-        self._stopped.set()
-        while self._thread.is_alive():
-            self._cancel()
-            with contextlib.suppress(queue.Empty):
-                self._queue.get_nowait()
-            self._thread.join(timeout=0.05)
-
-    def _fill(self) -> None:
-        try:
-            with contextlib.closing(self._make()) as frames:
-                for frame in frames:
-                    self._queue.put(frame)
-                    if self._stopped.is_set():
-                        return
-            self._queue.put(None)
-        except BaseException as error:
-            self._queue.put(_Failed(error))

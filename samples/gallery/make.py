@@ -6,6 +6,7 @@ clip, as it is when settled, and on a portrait.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from fractions import Fraction
@@ -56,6 +57,13 @@ def fill_readme() -> None:
     text = between("presets", preset_table(), text)
     text = between("settings", preset.settings_markdown(), text)
     path.write_text(text, encoding="utf-8")
+    write_schema()
+
+
+def write_schema() -> None:
+    """For editors, beside the presets that name it in their first line."""
+    text = json.dumps(preset.json_schema(), indent=2, ensure_ascii=False)
+    (ROOT / "presets" / "schema.json").write_text(text + "\n", encoding="utf-8")
 
 
 def preset_table() -> str:

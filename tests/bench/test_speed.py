@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,24 @@ def test_a_carried_frame_against_one_from_scratch(compare, engine, sources):
         next(render.render(sources[1:2], engine, first_index=1))
 
     assert compare("carried frame / from scratch (at most 0.25)", carried, scratch) <= 0.25
+
+
+def test_a_deeper_objective_without_weight_costs_nothing(compare, sources, tmp_path):
+    """Two frames, so that one from scratch and one carried are in it."""
+    text = "extends: base\nobjectives:\n- {layer: fire4}\n"
+    engines = []
+    for name, more in (("with", "- {layer: fire9, weight: 0*t}\n"), ("without", "")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text + more)
+        engines.append(prepare(preset.load(str(path)), Fraction(25), "cpu", THREADS))
+
+    def rendered(engine) -> None:
+        for _ in render.render(sources[:2], engine):
+            pass
+
+    weightless, alone = (partial(rendered, engine) for engine in engines)
+    label = "with a weightless objective / without (at most 1.03)"
+    assert compare(label, weightless, alone, rounds=11) <= 1.03
 
 
 @pytest.mark.parametrize(

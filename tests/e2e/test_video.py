@@ -161,6 +161,37 @@ def test_a_shown_preset_makes_the_bit_identical_video(dreamflow, short_clip, tmp
     assert np.array_equal(frames_of(tmp_path / "a.mp4"), frames_of(tmp_path / "b.mp4"))
 
 
+MOVING = """\
+extends: base
+objectives:
+  - {layer: fire4, weight: "0:(0), 2:(1)", ease: in-out}
+  - {cycle: [fire3, fire5, fire6], every: 2, fade: 1, weight: 0.5+t/9}
+  - {layer: fire2, octaves: [1]}
+dream: {octaves: 2, steps: 2, octave_scale: {0: 1.4, 100%: 1.8}, step_size: "2+sin(sec)"}
+follow: {steps: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_moving_preset_as_it_is_shown_makes_the_bit_identical_video(
+    dreamflow, short_clip, tmp_path
+):
+    (tmp_path / "a.yaml").write_text(MOVING)
+    shown = dreamflow("presets", "show", "a.yaml", cwd=tmp_path)
+    (tmp_path / "b.yaml").write_text(shown.stdout)
+    for name in "ab":
+        words = ("-p", f"{name}.yaml", "-o", f"{name}.mkv", "--threads", "2")
+        ran = dreamflow("video", short_clip, *words, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    embedded = dreamflow("show", "a.mkv", "--preset", cwd=tmp_path)
+    (tmp_path / "c.yaml").write_text(embedded.stdout)
+    words = ("-p", "c.yaml", "-o", "c.mkv", "--threads", "2")
+    assert dreamflow("video", short_clip, *words, cwd=tmp_path).returncode == 0
+    films = [frames_of(tmp_path / f"{name}.mkv") for name in "abc"]
+    assert np.array_equal(films[0], films[1])
+    assert np.array_equal(films[0], films[2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".mov", ".webm", ".mkv", ".gif", "/"])
 def test_every_kind_of_output_is_made_and_can_be_shown(dreamflow, short_clip, tmp_path, ending):
