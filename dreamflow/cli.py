@@ -23,6 +23,7 @@ from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageEr
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
     PATH,
+    at_option,
     clip_options,
     computing_options,
     output_option,
@@ -151,6 +152,7 @@ def cli() -> None:
 @cli.command()
 @source_argument
 @clip_options
+@at_option
 @rendering_options
 @click.pass_obj
 def video(
@@ -180,6 +182,23 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
     from dreamflow import job
 
     _follow(job.render_picture(request), request, progress, interrupts)
+
+
+@cli.command()
+@source_argument
+@clip_options
+@rendering_options
+@click.pass_obj
+def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
+    """Show in seconds how the dream will move with the clip IN, without dreaming it.
+
+    A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
+    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    """
+    request = _request(source, **options)
+    from dreamflow.preview import render_preview
+
+    _follow(render_preview(request), request, progress, interrupts)
 
 
 def _request(

@@ -167,6 +167,10 @@ rendering_options = _together(
     voice,
 )
 
+at_option = click.option(
+    "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
+)
+
 clip_options = _together(
     click.option(
         "--start",
@@ -190,9 +194,6 @@ clip_options = _together(
         metavar="FILE",
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
-    ),
-    click.option(
-        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
     ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),

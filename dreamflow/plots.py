@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from dreamflow import preset as presets
 from dreamflow.errors import UsageError
-from dreamflow.frames import Array, Moment
+from dreamflow.frames import Array, Moment, VideoInfo
 from dreamflow.preset import Preset
-from dreamflow.schedule import Curve
+from dreamflow.schedule import SOUND_NAMES, Curve, SoundCurves, Values
 from dreamflow.settings import Objective, Stage
+from dreamflow.strict_yaml import quoted
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import write_still
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 # What it says when it makes itself a font cache is of no use to whoever wants a picture.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
-
-Values = NDArray[np.float64]
 
 # ── what moves ───────────────────────────────────────────────────────────────────────────────────
 
@@ -81,8 +80,8 @@ class Timeline:
     """One for each objective, moving or not; the key is its layer."""
     moving: tuple[Track, ...]
     """The other settings that are curves."""
-    signals: Mapping[str, Values]
-    """What expressions listen to, 0..1 at each frame, by name (`audio.rms`)."""
+    sound: SoundCurves
+    """What the expressions listen to."""
     constants: tuple[tuple[str, str], ...]
     """(key, value with its unit) of the settings that stay as they are."""
 
@@ -92,9 +91,14 @@ class Timeline:
         preset: Preset,
         frame_count: int,
         rate: Fraction,
-        signals: Mapping[str, Sequence[float] | Values] | None = None,
+        sound: SoundCurves | None = None,
     ) -> Timeline:
-        """What the preset, `resolved` for that many frames at that rate, does over them."""
+        """What the preset does over that many frames at that rate.
+
+        A preset with `sound_expressions` needs the sound's curves. Raises PresetError for a curve
+        that leaves its setting's range.
+        """
+        preset = preset.resolved(frame_count, rate, sound)
         units = {row.key: row.unit for row in presets.settings_table()}
         curves, tracks = preset.curves, preset.tracks
         moving = (
@@ -102,7 +106,7 @@ class Timeline:
             for key, curve in curves.items()
             if not key.startswith("objectives.")
         )
-        heard = {name: _floats(values) for name, values in (signals or {}).items()}
+        heard = {name: values for name, values in (sound or {}).items() if name in _heard(preset)}
         weights = _weights(preset, frame_count)
         return cls(
             frame_count, rate, weights, tuple(moving), heard, _constants(preset, curves, units)
@@ -113,18 +117,25 @@ class Timeline:
         return not self.moving and not any(track.moves for track in self.weights)
 
 
+def _heard(preset: Preset) -> set[str]:
+    """The curves of the sound that the preset's expressions use."""
+    keys = (key for curve in preset.curves.values() for key in curve.keys)
+    return {name for key in keys for name in key.expression.names} & set(SOUND_NAMES)
+
+
 def _floats(values: Any) -> Values:
     return np.asarray(values, np.float64)
 
 
 def _weights(preset: Preset, frame_count: int) -> tuple[Track, ...]:
-    """One track for each objective; layers that come twice are numbered."""
+    """One track for each objective, called `LAYER @OCTAVES`; what comes twice is numbered."""
     layers = [objective.layer for objective in preset.objectives]
     tracks, curves = preset.tracks, preset.curves
 
     def track(index: int, objective: Objective) -> Track:
-        twice = layers.count(objective.layer) > 1
-        label = f"{objective.layer} ({index + 1})" if twice else objective.layer
+        octaves = "" if objective.octaves == "all" else f" @{','.join(map(str, objective.octaves))}"
+        twice = f" ({index + 1})" if layers.count(objective.layer) > 1 else ""
+        label = f"{objective.layer}{octaves}{twice}"
         path = f"objectives.{index}.weight"
         values = tracks.get(path, [objective.weight] * frame_count)
         return Track(label, _floats(values), curve=curves.get(path))
@@ -147,7 +158,7 @@ def _constants(
     return tuple(
         (key, " ".join(filter(None, [_short(value), units.get(key, "")])))
         for key, value in leaves(preset)
-        if key not in left_out and not key.startswith("output.")
+        if key not in left_out and not key.startswith("output.") and value != ""
     )
 
 
@@ -258,17 +269,17 @@ def _colors(count: int) -> list[str]:
     return [COLORS[index % len(COLORS)] for index in range(count)]
 
 
-def _draw_signals(axes: Axes, signals: Mapping[str, Values]) -> None:
+def _draw_sound(axes: Axes, sound: SoundCurves) -> None:
     """Each in a lane of its own, the first on top."""
-    for place, (name, values) in enumerate(reversed(list(signals.items()))):
+    for place, (name, values) in enumerate(reversed(list(sound.items()))):
         x, y = _to_the_end(_visible([values]), values)
-        color = COLORS[(len(signals) - 1 - place) % len(COLORS)]
+        color = COLORS[(len(sound) - 1 - place) % len(COLORS)]
         axes.fill_between(x, place, place + 0.86 * y, color=color, alpha=0.8, linewidth=0)
         axes.text(
             0.006, place + 0.8, _said(name, 30), color=INK, fontsize=8, va="top",
             transform=axes.get_yaxis_transform(), parse_math=False,
         )  # fmt: skip
-    axes.set_ylim(0, max(1, len(signals)))
+    axes.set_ylim(0, max(1, len(sound)))
     axes.set_yticks([])
 
 
@@ -276,20 +287,20 @@ def _draw_signals(axes: Axes, signals: Mapping[str, Values]) -> None:
 
 _WIDTH, _DOTS = 12.8, 125
 """Inches, and dots per inch: 1600 pixels across."""
-_LEFT, _RIGHT = 0.75, 0.35
+_LEFT, _RIGHT = 0.95, 0.35
 _TITLE, _TIME = 1.2, 0.95
 _SECONDS_BELOW = 0.24
 _GAP = 0.42
 _LEGEND_LINE, _LEGEND_COLUMNS = 0.24, 5
-_SIGNAL_LANE, _WEIGHTS, _CURVE = 0.4, 1.7, 1.05
+_SOUND_LANE, _WEIGHTS, _CURVE = 0.4, 1.7, 1.05
 _CONSTANT_COLUMNS, _CONSTANT_LINE = 3, 0.21
 
 
 def plot(timeline: Timeline, name: str, description: str = "") -> Array:
-    """The preset's layers, curves and signals over the render, and what stays as it is."""
+    """The preset's layers, curves and sound over the render, and what stays as it is."""
     heights = [_WEIGHTS, *[_CURVE] * len(timeline.moving)]
-    if timeline.signals:
-        heights.append(_SIGNAL_LANE * len(timeline.signals))
+    if timeline.sound:
+        heights.append(_SOUND_LANE * len(timeline.sound))
     head = _TITLE + _LEGEND_LINE * _legend_rows(timeline)
     tops = head + np.cumsum([0, *(height + _GAP for height in heights)])
     foot = tops[-1] - _GAP + _TIME
@@ -344,8 +355,8 @@ def _fill_panels(panels: Sequence[Axes], timeline: Timeline) -> None:
         _draw_track(rest[index], track, timeline, COLORS[index % len(COLORS)], width=1.8)
         unit = f"  ({track.unit})" if track.unit else ""
         _entitle(rest[index], track.key + unit, track.written)
-    if timeline.signals:
-        _draw_signals(rest[-1], timeline.signals)
+    if timeline.sound:
+        _draw_sound(rest[-1], timeline.sound)
         _entitle(rest[-1], "Sound", "each from 0 to 1")
 
 
@@ -391,20 +402,25 @@ def _span(track: Track) -> str:
 
 
 def _tell_time(figure: Figure, panels: Sequence[Axes], timeline: Timeline, foot: float) -> None:
-    """Frames below the last panel, which ends `foot` inches from the top, and below them seconds."""
-    rate, last = float(timeline.rate), panels[-1]
+    """Frames, and below them seconds, under the last panel, which ends at `foot` inches."""
+    last = panels[-1]
     for axes in panels:
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     last.tick_params(labelbottom=True)
     height = last.get_position().height * figure.get_size_inches()[1]
-    scales = (lambda frame: frame / rate, lambda second: second * rate)
-    seconds = last.secondary_xaxis(-_SECONDS_BELOW / height, functions=scales)
+    seconds = last.secondary_xaxis(-_SECONDS_BELOW / height, functions=_scales(timeline))
     seconds.xaxis.set_major_locator(MaxNLocator(10))
     seconds.tick_params(colors=FAINT_INK, labelsize=9, length=0)
     seconds.spines[:].set_visible(False)
     look = {"size": 9, "color": FAINT_INK, "ha": "right"}
-    _write(figure, _LEFT - 0.12, foot + 0.17, "frame", **look)
-    _write(figure, _LEFT - 0.12, foot + 0.17 + _SECONDS_BELOW, "second", **look)
+    _write(figure, _LEFT - 0.25, foot + 0.155, "frame", **look)
+    _write(figure, _LEFT - 0.25, foot + 0.155 + _SECONDS_BELOW, "second", **look)
+
+
+def _scales(timeline: Timeline) -> Any:
+    """From frames to seconds, and back."""
+    rate = float(timeline.rate)
+    return (lambda frames: frames / rate, lambda seconds: seconds * rate)
 
 
 def _list_constants(figure: Figure, timeline: Timeline, top: float) -> None:
@@ -423,6 +439,96 @@ def _constant_lines(timeline: Timeline) -> int:
     return -(-len(timeline.constants) // _CONSTANT_COLUMNS)
 
 
+# ── a strip below a film ─────────────────────────────────────────────────────────────────────────
+
+MAX_LANES = 6
+"""Of settings; a preset that moves more is better plotted alone."""
+
+_STRIP_DOTS = 100
+_LABELS, _READINGS = 150, 100
+"""Pixels at the left and at the right of the lanes."""
+_LANE, _LAYERS_LANE, _LANE_GAP, _SCALE = 34, 58, 8, 24
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A part of a strip, in pixels from its top."""
+
+    top: int
+    height: int
+    label: str
+    tracks: tuple[Track, ...] = ()
+    """What is drawn in it: all layers, one setting, or nothing for what is yet to be measured."""
+    colors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Curves over a render, to draw a playhead on."""
+
+    picture: Array
+    left: int
+    """Column at which the first frame begins; those after `right` are free for readings."""
+    right: int
+    """Column at which the last frame ends."""
+    lanes: tuple[Lane, ...]
+
+    def column(self, frame: float, frame_count: int) -> int:
+        """Where on the strip a frame begins."""
+        return self.left + round((self.right - self.left) * frame / frame_count)
+
+
+def strip(timeline: Timeline, width: int, measured: str) -> Strip:
+    """The timeline in lanes one above the other, `width` pixels across.
+
+    The layers come first, then up to `MAX_LANES` settings that move, last a lane called `measured`
+    that is left empty for the caller.
+    """
+    lanes = tuple(_lanes(timeline, measured))
+    height = lanes[-1].top + lanes[-1].height + _SCALE
+    size = (width / _STRIP_DOTS, height / _STRIP_DOTS)
+    figure = Figure(figsize=size, dpi=_STRIP_DOTS, facecolor=GROUND)
+    left, right = _LABELS, width - _READINGS
+    for lane in lanes:
+        box = (left / width, 1 - (lane.top + lane.height) / height, (right - left) / width)
+        axes = figure.add_axes((*box, lane.height / height))
+        _fill_lane(axes, lane, timeline)
+        look = {"color": FAINT_INK, "fontsize": 7.5, "va": "center", "parse_math": False}
+        figure.text(16 / width, 1 - (lane.top + lane.height / 2) / height, lane.label, **look)
+        if lane is lanes[-1]:
+            _count_seconds(axes, timeline)
+    return Strip(_picture(figure), left, right, lanes)
+
+
+def _lanes(timeline: Timeline, measured: str) -> Iterator[Lane]:
+    top = _LANE_GAP
+    colors = tuple(_colors(len(timeline.weights)))
+    yield Lane(top, _LAYERS_LANE, "layer weights", timeline.weights, colors)
+    top += _LAYERS_LANE + _LANE_GAP
+    for track, color in zip(timeline.moving[:MAX_LANES], COLORS, strict=False):
+        yield Lane(top, _LANE, _said(track.key, 22), (track,), (color,))
+        top += _LANE + _LANE_GAP
+    yield Lane(top, _LANE, measured)
+
+
+def _fill_lane(axes: Axes, lane: Lane, timeline: Timeline) -> None:
+    _dress(axes, timeline)
+    axes.grid(visible=False)
+    axes.tick_params(labelbottom=False, labelleft=False)
+    if lane.tracks is timeline.weights:
+        _draw_weights(axes, lane.tracks)
+    elif lane.tracks:
+        _draw_track(axes, lane.tracks[0], timeline, lane.colors[0], width=1.3)
+
+
+def _count_seconds(axes: Axes, timeline: Timeline) -> None:
+    seconds = axes.secondary_xaxis("bottom", functions=_scales(timeline))
+    seconds.xaxis.set_major_locator(MaxNLocator(8))
+    seconds.xaxis.set_major_formatter("{x:g} s")
+    seconds.tick_params(colors=FAINT_INK, labelsize=7, length=0)
+    seconds.spines[:].set_visible(False)
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -436,23 +542,23 @@ class Span:
     """Its length, and its rate unless another is asked for."""
     rate: Fraction | None = None
 
-    def measure(self, preset: Preset, *, max_pixels: int) -> tuple[int, Fraction]:
-        """Frames and frames per second. Without a length, until shortly after the last key."""
+    def measure(self, preset: Preset, *, max_pixels: int) -> VideoInfo:
+        """The clip, or one as long as asked for: else until shortly after the last key."""
         if sum(given is not None for given in (self.frames, self.duration, self.clip)) > 1:
             raise UsageError("give one of --frames, --duration and --input: each says how long")
         if self.clip is not None:
             with open_clip(self.clip, rate=self.rate, max_pixels=max_pixels) as clip:
-                return _checked(clip.info.frame_count, clip.info.rate)
+                return _checked(clip.info)
         rate = self.rate or Fraction(preset.reference_fps)
         if self.duration is not None:
-            return _checked(self.duration.frame(rate), rate)
-        return _checked(self.frames or _long_enough(preset, rate), rate)
+            return _checked(VideoInfo(1, 1, rate, self.duration.frame(rate)))
+        return _checked(VideoInfo(1, 1, rate, self.frames or _long_enough(preset, rate)))
 
 
-def _checked(frame_count: int, rate: Fraction) -> tuple[int, Fraction]:
-    if not 1 <= frame_count <= MAX_FRAMES:
-        raise UsageError(f"{frame_count} frames cannot be plotted: from 1 to {MAX_FRAMES} can")
-    return frame_count, rate
+def _checked(info: VideoInfo) -> VideoInfo:
+    if not 1 <= info.frame_count <= MAX_FRAMES:
+        raise UsageError(f"cannot plot {info.frame_count} frames: from 1 to {MAX_FRAMES} can be")
+    return info
 
 
 def _long_enough(preset: Preset, rate: Fraction) -> int:
@@ -478,6 +584,20 @@ def plot_preset(
     check_still_target(output, overwrite=overwrite)
     check_input_survives(output, [span.clip] if span.clip else [])
     preset = presets.load(name, overrides=overrides)
-    frame_count, rate = span.measure(preset, max_pixels=max_pixels)
-    timeline = Timeline.of(preset.resolved(frame_count, rate), frame_count, rate)
+    info = span.measure(preset, max_pixels=max_pixels)
+    sound = _listen(preset, span.clip, info)
+    timeline = Timeline.of(preset, info.frame_count, info.rate, sound)
     write_still(output, plot(timeline, Path(name).stem, preset.description))
+
+
+def _listen(preset: Preset, clip: Path | None, info: VideoInfo) -> SoundCurves | None:
+    """The sound that the preset listens to; torch is loaded for a preset that does."""
+    wanted = preset.sound_expressions()
+    if not wanted:
+        return None
+    if clip is None and not preset.audio:
+        path, expression = next(iter(wanted.items()))
+        raise UsageError(f"{path} listens to a clip ({quoted(expression)}): name it with --input")
+    from dreamflow import job
+
+    return job.listen(preset, clip or Path(preset.audio), info)
