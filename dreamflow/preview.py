@@ -29,7 +29,6 @@ from dreamflow.job import Finished, Started, VideoRequest, listen, prepare, soun
 from dreamflow.plots import FAINT_INK, GROUND, INK, Lane, Strip, Timeline
 from dreamflow.preset import Preset
 from dreamflow.render import (
-    Arrival,
     Engine,
     RenderedFrame,
     arrivals,
@@ -49,7 +48,7 @@ SHOWN = Box(640, 640)
 """Size of the moving picture unless another is asked for; motion is found at half of it."""
 STILL_SIZE = 512
 """Long side at which the stills are dreamed: near that of a render, to judge their scale."""
-MAX_FRAMES = 300
+MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
 
 _OUTPUT = Output(crf=20, speed="veryfast")
