@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dreamflow import color, feedback, objectives, warp
-from dreamflow.ahead import Ahead
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
 from dreamflow.feedback import Carry
-from dreamflow.flow import Correspondence, FlowMethod, correspond
+from dreamflow.flow import FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import LayerEnergy
 from dreamflow.strict_yaml import together
@@ -46,7 +44,7 @@ class RenderedFrame:
     from_scratch: bool
     """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
     seconds: float
-    """Time it took, decoding, motion and encoding left out, which other threads do meanwhile."""
+    """Time it took, decoding and encoding left out."""
     objectives: tuple[Objective, ...]
     """What it was dreamed for, with the weights in force at this frame."""
 
@@ -114,54 +112,20 @@ def render(
     `first_index` is the source index of the first one, `carry` the state after the frame before
     it; without one the first frame is dreamed from scratch.
     """
-    arrive = partial(arrivals, sources, engine, first_index, carry)
-    with Ahead(arrive, 1, "motion") as ahead:
-        for arrival in ahead:
-            began = time.perf_counter()
-            now, source = arrival.engine, arrival.source
-            start = start_image(arrival, carry)
-            if start is None:
-                dreamed = dream_from_scratch(now, source, arrival.index)
-            else:
-                dreamed = dream_on(now, start, source, arrival.index)
-            carry = Carry(arrival.index, source, dreamed - source)
-            image = compose(arrival.full, carry.residual)
-            seconds = time.perf_counter() - began
-            terms = now.preset.objectives
-            yield RenderedFrame(arrival.index, image, carry, start is None, seconds, terms)
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A source frame with all that can be known of it before the frame before it is dreamed."""
-
-    index: int
-    engine: Engine
-    """With the numbers in force at this frame."""
-    full: Tensor
-    """The source, image `[1, 3, H, W]`."""
-    source: Tensor
-    """The same at the size flow and dream run at."""
-    correspondence: Correspondence | None
-    """Where its pixels were in the frame before; None for a frame without one."""
-
-
-def arrivals(
-    sources: Iterable[Array], engine: Engine, first_index: int, carry: Carry | None
-) -> Generator[Arrival, None, None]:
-    """The frames with their motion, which hangs on the sources alone.
-
-    So a thread can find it while the frame before is dreamed, in the time in which the many small
-    operations of a pass leave a core idle: a third of it on two cores.
-    """
-    previous = None if carry is None else carry.source
     for index, array in enumerate(sources, first_index):
+        began = time.perf_counter()
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if previous is None else correspond(now.flow, source, previous)
-        yield Arrival(index, now, full, source, moved)
-        previous = source
+        start = start_image(now, carry, source)
+        if start is None:
+            dreamed = dream_from_scratch(now, source, index)
+        else:
+            dreamed = dream_on(now, start, source, index)
+        carry = Carry(index, source, dreamed - source)
+        image = compose(full, carry.residual)
+        seconds = time.perf_counter() - began
+        yield RenderedFrame(index, image, carry, start is None, seconds, now.preset.objectives)
 
 
 def check_names(preset: Preset) -> None:
@@ -197,14 +161,20 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
         )  # fmt: skip
 
 
-def start_image(arrival: Arrival, carry: Carry | None) -> Tensor | None:
-    """The source with the carried dream on it; None where there is nothing to carry."""
-    engine, moved = arrival.engine, arrival.correspondence
+def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor | None:
+    """The source with the carried dream on it; None where there is nothing to carry.
+
+    The motion could be found in a thread while the frame before is dreamed; on two cores that made
+    the whole render slower by a seventh, as the threads of both wait for each other.
+    """
+    if carry is None:
+        return None
     settings = engine.preset.follow
-    if carry is None or moved is None or moved.reliable.mean() < settings.restart:
+    correspondence = correspond(engine.flow, source, carry.source)
+    if correspondence.reliable.mean() < settings.restart:
         return None
     fps, reference = float(engine.rate), engine.preset.reference_fps
-    return feedback.follow(carry, arrival.source, moved, settings, fps, reference)
+    return feedback.follow(carry, source, correspondence, settings, fps, reference)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
