@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,9 +21,9 @@ import torch
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
-from dreamflow import plots, warp
-from dreamflow.ahead import Ahead
+from dreamflow import feedback, plots, warp
 from dreamflow.feedback import Carry
+from dreamflow.flow import Correspondence, correspond
 from dreamflow.frames import Array, Box, VideoInfo, to_array, to_image
 from dreamflow.job import Finished, Started, VideoRequest, listen, prepare, sound_file
 from dreamflow.plots import FAINT_INK, GROUND, INK, Lane, Strip, Timeline
@@ -31,11 +31,9 @@ from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
     RenderedFrame,
-    arrivals,
     compose,
     dream_from_scratch,
     shrink,
-    start_image,
 )
 from dreamflow.settings import Output
 from dreamflow.video import writer
@@ -72,15 +70,18 @@ class Motion:
     """Source frame index."""
     full: Tensor
     """The source, image `[1, 3, H, W]`."""
-    lattice: Tensor
-    """`[1, 3, h, w]`, 0..1, channels `FIRST`, `LATER` and `COVER`."""
+    carry: Carry
+    """Its residual is the lattice: 0..1, channels `FIRST`, `LATER` and `COVER`."""
     reliable: Tensor | None
     """`[1, 1, h, w]`: 1 where the last frame could be followed; None if this is the first."""
     from_scratch: bool
     """Whether the lattice was laid anew, as a dream would be."""
-    carry: Carry
     engine: Engine
     """With the numbers in force at this frame."""
+
+    @property
+    def lattice(self) -> Tensor:
+        return self.carry.residual
 
     @property
     def followed(self) -> float | None:
@@ -89,29 +90,28 @@ class Motion:
 
 
 def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
-    """Carry a lattice through a clip as the engine would carry a dream.
-
-    How a dream moves is known to `render` alone: what it learns to move along, this shows.
-    """
-    arrive = partial(arrivals, clip.frames(), engine, clip.info.first_index, None)
+    """Carry a lattice through a clip as the engine would carry a dream."""
     carry = None
-    with Ahead(arrive, 1, "motion") as ahead:
-        for arrival in ahead:
-            black = torch.zeros_like(arrival.source)
-            carried = start_image(replace(arrival, source=black), carry)
-            fresh = lay_lattice(black)
-            lattice = fresh if carried is None else grow(carried, fresh, arrival.engine.preset)
-            carry = Carry(arrival.index, black, lattice)
-            moved = arrival.correspondence
-            yield Motion(
-                arrival.index,
-                arrival.full,
-                lattice,
-                moved.reliable if moved else None,
-                carried is None,
-                carry,
-                arrival.engine,
-            )
+    for index, array in enumerate(clip.frames(), clip.info.first_index):
+        now = engine.at(index)
+        full = to_image(array, engine.device)
+        source = shrink(full, now.preset.dream.size)
+        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        carried = None if carry is None or moved is None else move(now, carry, moved)
+        fresh = lay_lattice(source)
+        lattice = fresh if carried is None else grow(carried, fresh, now.preset)
+        carry = Carry(index, source, lattice)
+        yield Motion(index, full, carry, moved.reliable if moved else None, carried is None, now)
+
+
+def move(engine: Engine, carry: Carry, moved: Correspondence) -> Tensor | None:
+    """The lattice where `render.start_image` would carry a dream; None where that starts anew."""
+    settings = engine.preset.follow
+    if moved.reliable.mean() < settings.restart:
+        return None
+    black = torch.zeros_like(carry.source)
+    fps, reference = float(engine.rate), engine.preset.reference_fps
+    return feedback.follow(carry, black, moved, settings, fps, reference)
 
 
 def lay_lattice(like: Tensor) -> Tensor:

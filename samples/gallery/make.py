@@ -11,21 +11,26 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from dreamflow import job, preset
-from dreamflow.frames import Box, Moment
+from dreamflow import job, plots, preset, preview
+from dreamflow.frames import Box, Moment, to_array
+from dreamflow.render import RenderedFrame
+from dreamflow.video.stills import write_still
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
 MOMENT = Moment.parse("1.5")
 HEIGHT = 150
+PREVIEW_FRAME = 38
 
 
 def main() -> None:
     make_moving_picture()
     for look in preset.shipped():
         make_stills(look.name)
+    make_plot_and_preview()
     fill_readme()
 
 
@@ -44,6 +49,30 @@ def make_stills(name: str) -> None:
             source, target, preset.load(name), size=Box(4096, 270), overwrite=True
         )
         finish(job.render_look(request, MOMENT) if kind == "clip" else job.render_picture(request))
+
+
+TOUR = """
+extends: base
+description: A tour of three layers over fine strokes, that breathes.
+objectives:
+  - {cycle: [fire5, fire7, fire9], every: 4s, fade: 1s}
+  - {layer: fire3, weight: 0.5, octaves: [0, 1]}
+dream: {step_size: "2.5 + sin(2*pi*t/60)"}
+follow: {decay: {0: 0.985, 3s: 0.95, 8s: 0.99, ease: spline}}
+"""
+"""README's examples of what moves, in one preset."""
+
+
+def make_plot_and_preview() -> None:
+    with TemporaryDirectory() as folder:
+        look, film = Path(folder, "tour.yaml"), Path(folder, "preview.mp4")
+        look.write_text(TOUR, encoding="utf-8")
+        span = plots.Span(duration=Moment.parse("12"))
+        plots.plot_preset(str(look), HERE / "plot.png", span, overwrite=True)
+        request = job.VideoRequest(CLIP, str(film), preset.load(str(look)))
+        for event in preview.render_preview(request):
+            if isinstance(event, RenderedFrame) and event.index == PREVIEW_FRAME:
+                write_still(HERE / "preview.jpg", to_array(event.image))
 
 
 def finish(events: Iterable[object]) -> None:
