@@ -298,7 +298,7 @@ def _read_off(draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, frame: int) -
     found = [(abs(t.values[frame]), t, c) for t, c in zip(lane.tracks, lane.colors, strict=True)]
     chosen = sorted(found, key=lambda each: -each[0])[:lines]
     for line, (_, track, color) in enumerate(chosen):
-        name = f"{track.key[:9]} " if lane.tracks is stage.strip.lanes[0].tracks else ""
+        name = f"{track.key.split()[0][:11]} " if lane.tracks is stage.strip.lanes[0].tracks else ""
         _write_reading(draw, stage, lane, line, f"{name}{track.values[frame]:.3g}", color)
 
 
