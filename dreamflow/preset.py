@@ -65,6 +65,7 @@ class Preset(Stage):
     """All settings of a render, checked."""
 
     description: str = setting("", "What it looks like, in one line.")
+    family: str = setting("", "Kind of look; `dreamflow presets list` groups by it.")
     network: str = setting(
         "squeezenet1_1", "Network to dream with: a name (see `dreamflow layers`) or a weights file."
     )
@@ -917,12 +918,23 @@ class PresetSummary:
     name: str
     description: str
     network: str
+    family: str
+    """One of `FAMILIES`."""
+
+
+FAMILIES = (
+    *("creatures", "textures", "strokes", "subtle", "wild", "music", "tours", "other networks"),
+)
+"""The kinds of look that come with dreamflow, in the order they are listed."""
 
 
 def shipped() -> list[PresetSummary]:
-    """The presets that come with dreamflow, by name."""
+    """The presets that come with dreamflow, by family and name."""
     presets = {path.stem: load(path.stem) for path in _shipped_paths()}
-    return [PresetSummary(name, p.description, p.network) for name, p in presets.items()]
+    summaries = [
+        PresetSummary(name, p.description, p.network, p.family) for name, p in presets.items()
+    ]
+    return sorted(summaries, key=lambda each: FAMILIES.index(each.family))
 
 
 def _shipped_paths() -> list[Path]:
