@@ -238,9 +238,10 @@ def preset_sheet(
 ) -> Generator[SheetProgress, None, None]:
     """Dream a picture with every preset named, or the shipped ones; write all on one sheet.
 
-    Unless they are named, presets whose weights would have to be fetched are left out. `cell` is the long side of each picture, in pixels. The first cell is the picture itself. A
-    preset whose network cannot be had leaves its cell empty, with a warning. Raises OutputError
-    before any work if `output` is taken, PresetError for a wrong preset.
+    Shipped ones whose weights would have to be fetched are left out unless they are named. `cell`
+    is the long side of each picture, in pixels. The first cell is the picture itself. A preset
+    whose network cannot be had leaves its cell empty, with a warning. Raises OutputError before any
+    work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
     check_input_survives(output, [image])
@@ -257,11 +258,11 @@ def preset_sheet(
 
 
 def _chosen(names: Sequence[str] | None) -> dict[str, Preset]:
-    listed = at_hand() if names is None else names
+    listed = _at_hand() if names is None else names
     return {name: presets.load(name) for name in listed}
 
 
-def at_hand() -> list[str]:
+def _at_hand() -> list[str]:
     """The shipped presets whose network needs no download, in the order they are listed."""
     return [
         each.name

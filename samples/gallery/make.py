@@ -116,12 +116,16 @@ def table(looks: Sequence[PresetSummary]) -> str:
     titles = [COLUMNS[kind] for kind in kinds(looks[0])] or ["network"]
     rows = [["preset", *titles], ["---"] * (1 + len(titles))]
     for look in looks:
-        pictures = [
-            f'<img src="samples/gallery/{look.name}-{kind}.jpg" height="{SHOWN}">'
-            for kind in kinds(look)
-        ]
-        rows.append([f"**{look.name}**<br>{look.description}", *(pictures or [f"`{look.network}`"])])
+        shown = pictures(look) or [f"`{look.network}`"]
+        rows.append([f"**{look.name}**<br>{look.description}", *shown])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def pictures(look: PresetSummary) -> list[str]:
+    return [
+        f'<img src="samples/gallery/{look.name}-{kind}.jpg" height="{SHOWN}">'
+        for kind in kinds(look)
+    ]
 
 
 def between(marker: str, content: str, text: str) -> str:
