@@ -930,11 +930,19 @@ FAMILIES = (
 
 def shipped() -> list[PresetSummary]:
     """The presets that come with dreamflow, by family and name."""
-    presets = {path.stem: load(path.stem) for path in _shipped_paths()}
-    summaries = [
-        PresetSummary(name, p.description, p.network, p.family) for name, p in presets.items()
-    ]
+    summaries = [_summary(path.stem) for path in _shipped_paths()]
     return sorted(summaries, key=lambda each: FAMILIES.index(each.family))
+
+
+def _summary(name: str) -> PresetSummary:
+    """What a shipped preset says of itself; its curves are not read, which would take NumPy."""
+    entries = _read_levels(_find_shipped(name), []).entries
+    told = {key: plain(node) for key, node in entries.items() if key in _SUMMARY}
+    defaults = {key: Preset.model_fields[key].default for key in _SUMMARY}
+    return PresetSummary(name, **(defaults | told))
+
+
+_SUMMARY = ("description", "network", "family")
 
 
 def _shipped_paths() -> list[Path]:

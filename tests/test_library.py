@@ -43,7 +43,9 @@ def _one_thread() -> Iterator[None]:
 
 def scene() -> Tensor:
     """A few soft shapes in colour: something for every layer to find."""
-    down, right = torch.meshgrid(torch.linspace(0, 9, SIDE), torch.linspace(0, 7, SIDE))
+    down, right = torch.meshgrid(
+        torch.linspace(0, 9, SIDE), torch.linspace(0, 7, SIDE), indexing="ij"
+    )
     waves = torch.stack([torch.sin(down), torch.cos(right), torch.sin(down * right / 5)])
     return (0.5 + 0.35 * waves)[None]
 

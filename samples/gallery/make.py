@@ -27,7 +27,7 @@ from dreamflow.video.stills import Still, read_still
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
-MOMENTS = {"clip": Moment.parse("1.5"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
+MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
 HEIGHT = 216
 """Of the pictures, in pixels."""
 SHOWN = 150
