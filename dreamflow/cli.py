@@ -5,6 +5,7 @@ Nothing heavy is imported before a command that needs it runs, so that `--help` 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -325,11 +326,14 @@ def presets() -> None:
 @presets.command("list")
 @voice
 def list_presets() -> None:
-    """List the presets that come with dreamflow."""
+    """List the presets that come with dreamflow, by family."""
     from dreamflow import preset
 
-    rows = [(each.name, each.network, each.description) for each in preset.shipped()]
-    write_out(_table([("preset", "network", "description"), *rows]))
+    shipped = preset.shipped()
+    rows = [(f"  {each.name}", each.network, each.description) for each in shipped]
+    lines = zip(shipped, _table(rows).splitlines(), strict=True)
+    for family, members in itertools.groupby(lines, lambda line: line[0].family):
+        write_out("\n".join([family, *(line for _, line in members)]))
 
 
 @presets.command("show")
