@@ -40,6 +40,15 @@ def at_octave(terms: Sequence[LayerEnergy], octave: int) -> list[LayerEnergy]:
     return [term for term in terms if term.octaves == "all" or octave in term.octaves]
 
 
+def share(terms: Sequence[LayerEnergy]) -> float:
+    """How much of a full step the terms ask for: all of it from a sum of weights of 1 upwards.
+
+    Gradients are normalised, so that without it a lone term would enter at full strength however
+    small its weight.
+    """
+    return min(1.0, sum(abs(term.weight) for term in terms))
+
+
 def total(terms: Sequence[LayerEnergy], features: Features) -> Tensor:
     """Weighted sum of all terms, each relative to its own present value; a scalar to ascend.
 

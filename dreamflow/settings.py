@@ -39,7 +39,11 @@ class Objective(Stage):
 
     layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
     weight: float = setting(
-        1.0, "Share of this term in the sum; negative suppresses.", moves=True, ge=-100, le=100
+        1.0,
+        "Share of this term in the sum; negative suppresses. A sum under 1 dreams less.",
+        moves=True,
+        ge=-100,
+        le=100,
     )
     ease: Ease = setting("linear", "How the weight glides from key to key, if it is a curve.")
     octaves: Octaves = setting(
