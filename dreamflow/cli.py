@@ -13,8 +13,9 @@ import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -35,7 +36,9 @@ from dreamflow.options import (
 from dreamflow.progress import printable, view, write_out
 
 if TYPE_CHECKING:
-    from dreamflow.frames import Moment
+    from fractions import Fraction
+
+    from dreamflow.frames import Moment, Shot
     from dreamflow.job import VideoRequest
     from dreamflow.preset import Preset
 
@@ -261,6 +264,59 @@ def layers(network: str | None) -> None:
     found = networks.list_layers(network)
     cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
     write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+@cli.command("shots")
+@click.argument("clip", metavar="CLIP", type=PATH)
+@click.option(
+    "--detector",
+    type=click.Choice(("auto", "adaptive", "content")),
+    default="auto",
+    show_default=True,
+    help="What finds the cuts; adaptive and content are PySceneDetect's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@voice
+@click.pass_obj
+def list_shots(
+    interrupts: Interrupts,
+    clip: Path,
+    detector: Literal["auto", "adaptive", "content"],
+    as_json: bool,
+) -> None:
+    """List the shots of CLIP: where each begins, and how long it is.
+
+    These are the cuts at which a dream starts afresh (`shots` in a preset). A time given here to
+    --start begins a render with that very frame.
+    """
+    from dreamflow import shots
+    from dreamflow.video.reader import open_clip
+
+    found: list[Shot] = []
+    with open_clip(clip) as opened, interrupts.patiently():
+        for shot in shots.find(opened, detector):
+            found.append(shot)
+            interrupts.check(f"stopped after {len(found)} shots")
+    if as_json:
+        rows = [
+            {"first": shot.first, "frames": shot.frame_count}
+            | {"start": float(shot.start), "seconds": float(shot.duration)}
+            for shot in found
+        ]
+        rate = str(opened.info.rate)
+        write_out(json.dumps({"clip": str(clip), "rate": rate, "shots": rows}, indent=2))
+        return
+    cells = [
+        (str(number), f"{shot.first}f", _clock(shot.start), f"{float(shot.duration):.3f} s")
+        for number, shot in enumerate(found, 1)
+    ]
+    write_out(_table([("shot", "frame", "time", "length"), *cells]))
+
+
+def _clock(seconds: Fraction) -> str:
+    """A time as --start takes it, of the first millisecond at which a frame is on screen."""
+    minutes, rest = divmod(ceil(seconds * 1000), 60_000)
+    return f"{minutes}:{rest // 1000:02}.{rest % 1000:03}"
 
 
 @cli.command()

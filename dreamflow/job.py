@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import dreamflow
-from dreamflow import audio, machine
+from dreamflow import audio, machine, shots
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
@@ -28,7 +28,7 @@ from dreamflow.render import (
     RenderedFrame,
     compose,
     dream_from_scratch,
-    render,
+    render_shots,
     shrink,
     warn_of_dropped_octaves,
 )
@@ -142,7 +142,7 @@ def _lead_up(
     warn_of_dropped_octaves(engine, (info.height, info.width))
     with clip.part(max(0, last - int(SETTLING_SECONDS * info.rate)), last + 1) as part:
         yield Started(part.info, "png")
-        yield from render(part.frames(), engine, first_index=part.info.first_index)
+        yield from _dreamed(part, engine)
 
 
 def render_look(
@@ -310,6 +310,13 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
     )
 
 
+def _dreamed(clip: Clip, engine: Engine) -> Iterator[RenderedFrame]:
+    """Every frame of the clip; the dream starts afresh at its cuts."""
+    info = clip.info
+    marked = shots.mark(clip.frames(), engine.preset.shots, info.rate, first_index=info.first_index)
+    return render_shots(shots.by_shot(marked), engine)
+
+
 def _encode(
     request: VideoRequest, clip: Clip, engine: Engine, codec: Codec, draft: Path
 ) -> Iterator[RenderedFrame]:
@@ -326,7 +333,7 @@ def _encode(
         stall_seconds=request.stall_seconds,
     )
     with encoder:
-        for frame in render(clip.frames(), engine, first_index=info.first_index):
+        for frame in _dreamed(clip, engine):
             encoder.write(to_array(frame.image, bits))
             yield frame
 

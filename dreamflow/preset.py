@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from dreamflow import cycles, settings
 from dreamflow.errors import PresetError, UsageError
-from dreamflow.settings import Color, Cycle, Dream, Follow, Objective, Output, Stage, setting
+from dreamflow.settings import Color, Cuts, Cycle, Dream, Follow, Objective, Output, Stage, setting
 from dreamflow.strict_yaml import (
     MAX_DEPTH,
     Mapping,
@@ -77,6 +77,11 @@ class Preset(Stage):
         "",
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
         "clip's own sound.",
+    )
+    shots: Cuts = setting(
+        "auto",
+        "Where the dream starts afresh: at the cuts that are found (`adaptive` and `content`: "
+        "by PySceneDetect), nowhere, or at the frames and times of a list.",
     )
     objectives: tuple[Objective, ...] = setting(
         ...,

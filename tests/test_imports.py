@@ -19,7 +19,7 @@ LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"job", "render", "sheets"},
     "description": {"cycles", "preset", "strict_yaml"},
-    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+    "media": {"audio", "shots", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
               "video.sequences", "video.stills", "video.writer"},
     "numeric core": {"color", "dream", "feedback", "filters", "flow", "machine", "networks",
                      "objectives", "warp"},
