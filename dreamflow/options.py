@@ -54,7 +54,7 @@ def _moment(text: str) -> Moment:
     return Moment.parse(text)
 
 
-def _size(text: str) -> Box:
+def size_type(text: str) -> Box:
     from dreamflow.frames import Box
 
     return Box.parse(text)
@@ -149,7 +149,7 @@ rendering_options = _together(
     look_options,
     click.option(
         "--size",
-        type=_size,
+        type=size_type,
         metavar="SIZE",
         help="Size of the result: 640 for the long side, 640x360 to fit inside."
         "  [default: that of IN]",
@@ -165,7 +165,7 @@ rendering_options = _together(
     voice,
 )
 
-clip_options = _together(
+part_options = _together(
     click.option(
         "--start",
         type=_moment,
@@ -182,6 +182,10 @@ clip_options = _together(
         metavar="RATE",
         help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
     ),
+)
+
+clip_options = _together(
+    part_options,
     click.option(
         *("--audio", "sound"),
         type=PATH,
