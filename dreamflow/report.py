@@ -92,9 +92,9 @@ def draw(measurement: Measurement) -> Array:
     """Curves over time above the frames that flicker most, source over output; uint8."""
     has_strength = measurement.film.strength is not None
     rows = 3 + has_strength
-    figure = Figure(figsize=(_WIDTH, 1.75 * rows + 4.4), dpi=_DOTS, facecolor=_GROUND)
+    figure = Figure(figsize=(_WIDTH, 1.75 * rows + 4.0), dpi=_DOTS, facecolor=_GROUND)
     grid = figure.add_gridspec(
-        rows + 2, 1, height_ratios=[1.0] * rows + [0.12, 2.0],
+        rows + 1, 1, height_ratios=[1.0] * rows + [1.9],
         left=0.06, right=0.98, top=0.9, bottom=0.02, hspace=0.38,
     )  # fmt: skip
     panels = [figure.add_subplot(grid[row]) for row in range(rows)]
@@ -174,7 +174,9 @@ def _curves(
     axes.set_xlim(0, float(len(measurement.frames) / measurement.rate))
     if low is not None:
         axes.set_ylim(low, max(axes.get_ylim()[1], low + 0.1))
-    legend = axes.legend(loc="upper right", fontsize=8, ncols=len(values), frameon=False)
+    legend = axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 0.98), fontsize=8, ncols=len(values), frameon=False
+    )
     for text in legend.get_texts():
         text.set_color(_INK)
 
@@ -183,13 +185,14 @@ def _thumbnails(figure: Figure, strip: Axes, worst: Sequence[Bad]) -> None:
     """The worst frames beside one another, source above output."""
     strip.set_axis_off()
     words = "frames that flicker most, source above output" if worst else "no frame flickers"
-    strip.set_title(words, color=_INK, fontsize=10, loc="left")
+    strip.text(0, 0.98, words, color=_INK, fontsize=10)
     box = strip.get_position()
     width = box.width / 6
     for column, bad in enumerate(worst):
         frame = bad.frame
-        axes = figure.add_axes((box.x0 + column * width, box.y0, width * 0.97, box.height * 0.93))
+        axes = figure.add_axes((box.x0 + column * width, box.y0, width * 0.97, box.height * 0.88))
         axes.imshow(np.concatenate((bad.source, bad.output)))
         axes.set_axis_off()
+        axes.set_anchor("N")
         words = f"{frame.index}f · {frame.time:.2f} s · {frame.flicker(LAGS[0]):.2f}"
         axes.set_title(words, color=_FAINT, fontsize=8)

@@ -27,8 +27,8 @@ from dreamflow.video.reader import Clip, resized
 
 _LOOK_SIDE = 96
 """Long side at which frames are compared: enough for shapes, too little for grain."""
-_LEAST_SIDE = 24
-"""Below that the flow has nothing to search in."""
+_LEAST_SIDE = 48
+"""Below that the coarsest levels of the flow are empty, and OpenCV crashes on some."""
 _FLAT = 4.0
 """A picture whose grey deviates less from its mean, in 8-bit levels, has no shapes to compare."""
 _BINS = 6
@@ -106,7 +106,8 @@ def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     height, width = one.shape
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
     shift, _ = cv2.phaseCorrelate(one.astype(np.float32), other.astype(np.float32), window)
-    return np.full((height, width, 2), shift, np.float32)
+    # Where the window leaves nothing there is no phase, hence no number.
+    return np.full((height, width, 2), np.nan_to_num(shift), np.float32)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from dreamflow.video import ffmpeg, writer
 from dreamflow.video.reader import open_clip
 
 RATE = Fraction(25)
-HEIGHT, WIDTH, SPEED = 72, 128, 2
+HEIGHT, WIDTH, SPEED = 120, 200, 2
 
 
 def pan(count: int, seed: int = 0) -> list[Array]:
@@ -68,13 +69,12 @@ def measured(source: Iterable[Array], output: Iterable[Array]) -> Meter:
 def test_a_dream_that_sticks_to_the_scene_does_not_flicker():
     frames = pan(10)
     for lag in LAGS:
-        assert measure.flicker(frames, stuck_to_the_scene(frames), lag) < 0.15
+        assert measure.flicker(frames, stuck_to_the_scene(frames), lag) < 0.03
 
 
 def test_a_dream_that_stays_on_the_screen_while_the_camera_pans_flickers():
     frames = pan(10)
-    for lag in LAGS:
-        assert measure.flicker(frames, stuck_to_the_screen(frames), lag) > 0.8
+    assert measure.flicker(frames, stuck_to_the_screen(frames), 1) > 0.9
 
 
 def test_on_a_still_scene_a_still_dream_does_not_flicker():
@@ -207,7 +207,7 @@ def test_the_frames_that_flicker_most_are_kept_apart_from_each_other():
     worst = measured(frames, output).worst
     assert [bad.frame.index for bad in worst[:2]] in ([22, 45], [45, 22], [23, 45], [23, 46])
     indices = sorted(bad.frame.index for bad in worst)
-    assert all(later - earlier >= 12.5 for earlier, later in zip(indices, indices[1:]))  # noqa: B905
+    assert all(later - earlier >= 12.5 for earlier, later in itertools.pairwise(indices))
     assert worst[0].output.shape[1] == measure.THUMBNAIL
 
 
@@ -294,18 +294,18 @@ def test_the_plot_is_a_picture_with_curves_and_frames(measurement):
 
 def test_a_scaled_output_is_compared_with_the_scaled_source(source, output, tmp_path):
     small = tmp_path / "small.mkv"
-    ffmpeg.run([ffmpeg.Input(output), "-vf", "scale=64:36", ffmpeg.output_name(small)])
+    ffmpeg.run([ffmpeg.Input(output), "-vf", "scale=100:60", ffmpeg.output_name(small)])
     found = finish(MeasureRequest(source, small, threads=1))
     assert found.film.frames == 16
     assert found.film.change < 16
 
 
 def test_what_the_encoder_padded_is_left_out(tmp_path):
-    frames = [frame[:71, :127] for frame in pan(3)]
+    frames = [frame[:119, :199] for frame in pan(3)]
     odd = write(tmp_path / "odd.mkv", frames)
     even = write(tmp_path / "even.mp4", frames)
     with open_clip(even) as clip:
-        assert (clip.info.width, clip.info.height) == (128, 72)
+        assert (clip.info.width, clip.info.height) == (200, 120)
     assert finish(MeasureRequest(odd, even, threads=1)).film.change < 3
 
 
@@ -315,7 +315,7 @@ def test_a_part_of_the_source_is_named_by_start_and_end(source, output, tmp_path
     start, end = (Moment(Fraction(place), in_frames=True) for place in (4, 12))
     found = finish(MeasureRequest(source, part, start=start, end=end, threads=1))
     assert [frame.index for frame in found.frames] == list(range(4, 12))
-    with pytest.raises(UsageError, match="16 frames at 25 fps.* 8 at 25"):
+    with pytest.raises(UsageError, match=r"16 frames at 25 fps.* 8 at 25"):
         finish(MeasureRequest(source, part))
 
 

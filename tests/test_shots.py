@@ -137,6 +137,23 @@ def test_frames_of_any_size_are_looked_at(size):
     assert cuts([dark] * 8 + [light] * 8) == [8]
 
 
+@pytest.mark.parametrize("size", [(7, 90), (20, 300), (300, 31), (48, 48), (33, 1)])
+def test_fine_noise_of_any_size_is_looked_at(size):
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (*size, 3), np.uint8) for _ in range(12)]
+    assert cuts(noise) == []
+
+
+def test_pictures_with_nothing_but_a_border_are_looked_at():
+    def framed(side: slice) -> Array:
+        picture = BLACK.copy()
+        picture[side] = 255
+        return picture
+
+    top, bottom = framed(slice(0, 3)), framed(slice(-3, None))
+    assert np.isfinite(shots.difference(shots.Look.at(top), shots.Look.at(bottom)))
+
+
 def test_frames_of_16_bits_are_cut_where_those_of_8_are():
     frames = scene(1, 10) + scene(2, 10)
     assert cuts([frame.astype(np.uint16) * np.uint16(257) for frame in frames]) == [10]
