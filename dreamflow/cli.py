@@ -24,13 +24,16 @@ from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageEr
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
     PATH,
+    at_option,
     clip_options,
     computing_options,
     output_option,
+    overwrite_option,
     processors,
     rendering_options,
     set_option,
     source_argument,
+    span_options,
     voice,
 )
 from dreamflow.progress import printable, view, write_out
@@ -150,6 +153,7 @@ def cli() -> None:
 @cli.command()
 @source_argument
 @clip_options
+@at_option
 @rendering_options
 @click.pass_obj
 def video(
@@ -179,6 +183,23 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
     from dreamflow import job
 
     _follow(job.render_picture(request), request, progress, interrupts)
+
+
+@cli.command()
+@source_argument
+@clip_options
+@rendering_options
+@click.pass_obj
+def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
+    """Show in seconds how the dream will move with the clip IN, without dreaming it.
+
+    A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
+    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    """
+    request = _request(source, **options)
+    from dreamflow.preview import render_preview
+
+    _follow(render_preview(request), request, progress, interrupts)
 
 
 def _request(
@@ -299,7 +320,7 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show and check presets."""
+    """List, show, check and draw presets."""
 
 
 @presets.command("list")
@@ -378,6 +399,23 @@ def sheet_of_presets(
             if sys.stderr.isatty():
                 print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
             interrupts.check(f"stopped after {event.done} presets, {target} is not written")
+
+
+@presets.command("plot")
+@click.argument("name", metavar="NAME|FILE")
+@output_option
+@span_options
+@set_option
+@overwrite_option
+@voice
+def plot_preset(
+    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+) -> None:
+    """Draw the curves and layer weights of a preset over a render, as a picture."""
+    from dreamflow import plots
+
+    length = plots.Span(**span)
+    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
 
 
 @presets.command()

@@ -97,6 +97,16 @@ class Preset(Stage):
     _places: _Places = PrivateAttr(default_factory=_Places)
     """Where the values of a file stand, by dotted path; the key of a curve's mapping follows it."""
 
+    @property
+    def curves(self) -> "dict[str, Curve]":
+        """What moves, by dotted path (`dream.steps`, `objectives.0.weight`)."""
+        return dict(self._curves)
+
+    @property
+    def tracks(self) -> dict[str, tuple[float, ...]]:
+        """The curves' numbers for each output frame, by dotted path; empty until `resolved`."""
+        return dict(self._tracks)
+
     def sound_expressions(self) -> dict[str, str]:
         """The settings that listen to the sound, each with the expression that does.
 

@@ -17,7 +17,7 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"job", "render", "sheets"},
+    "running": {"job", "plots", "preview", "render", "sheets"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
               "video.sequences", "video.stills", "video.writer"},

@@ -14,20 +14,23 @@ import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from dreamflow import audio, job, preset
+from dreamflow import audio, job, plots, preset, preview
 from dreamflow.frames import Array, Box, Moment, to_array, to_image
 from dreamflow.networks import DEFAULT
 from dreamflow.preset import PresetSummary
+from dreamflow.render import RenderedFrame
 from dreamflow.video.reader import resized
-from dreamflow.video.stills import Still, read_still
+from dreamflow.video.stills import Still, read_still, write_still
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
 MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
+PREVIEW_FRAME = 38
 HEIGHT = 216
 """Of the pictures, in pixels."""
 SHOWN = 150
@@ -47,6 +50,8 @@ def main(names: Sequence[str]) -> None:
     for look in preset.shipped():
         if look.name in names or not names:
             make_stills(look)
+    if not names:
+        make_plot_and_preview()
     fill_readme()
 
 
@@ -56,6 +61,30 @@ def make_moving_picture() -> None:
         CLIP, target, preset.load("base"), rate=rate, size=Box.parse("360"), overwrite=True
     )
     finish(job.render_video(small))
+
+
+TOUR = """
+extends: base
+description: A tour of three layers over fine strokes, that breathes.
+objectives:
+  - {cycle: [fire5, fire7, fire9], every: 4s, fade: 1s}
+  - {layer: fire3, weight: 0.5, octaves: [0, 1]}
+dream: {step_size: "2.5 + sin(2*pi*t/60)"}
+follow: {decay: {0: 0.985, 3s: 0.95, 8s: 0.99, ease: spline}}
+"""
+"""README's examples of what moves, in one preset."""
+
+
+def make_plot_and_preview() -> None:
+    with TemporaryDirectory() as folder:
+        look, film = Path(folder, "tour.yaml"), Path(folder, "preview.mp4")
+        look.write_text(TOUR, encoding="utf-8")
+        span = plots.Span(duration=Moment.parse("12"))
+        plots.plot_preset(str(look), HERE / "plot.png", span, overwrite=True)
+        request = job.VideoRequest(CLIP, str(film), preset.load(str(look)))
+        for event in preview.render_preview(request):
+            if isinstance(event, RenderedFrame) and event.index == PREVIEW_FRAME:
+                write_still(HERE / "preview.jpg", to_array(event.image))
 
 
 def finish(events: Iterable[object]) -> None:
