@@ -123,6 +123,8 @@ look_options = _together(
     ),
 )
 
+overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.")
+
 computing_options = _together(
     click.option(
         "--device",
@@ -135,7 +137,7 @@ computing_options = _together(
         metavar="N",
         help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
     ),
-    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
+    overwrite_option,
     click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
@@ -163,6 +165,10 @@ rendering_options = _together(
         help="How to show progress; auto: a bar if stderr is a terminal.",
     ),
     voice,
+)
+
+at_option = click.option(
+    "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
 )
 
 part_options = _together(
@@ -193,9 +199,6 @@ clip_options = _together(
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
     ),
-    click.option(
-        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
-    ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
     click.option(
@@ -203,5 +206,27 @@ clip_options = _together(
         type=click.FloatRange(min=1),
         metavar="S",
         help="Give up on an encoder that takes nothing for so long.  [default: 60]",
+    ),
+)
+
+span_options = _together(
+    click.option(
+        "--frames",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Length of the render.  [default: 10 s, or until after the last key]",
+    ),
+    click.option(
+        "--duration", type=_moment, metavar="TIME", help="Length of the render: 12.5, 1:02.5, 48f."
+    ),
+    click.option(
+        *("--input", "clip"), type=PATH, metavar="CLIP", help="As long, and as fast, as this clip."
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate of the render.  [default: that of CLIP, else the preset's reference_fps]",
     ),
 )

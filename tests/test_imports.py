@@ -17,7 +17,7 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"compare", "job", "measure", "render", "report", "sheets"},
+    "running": {"compare", "job", "measure", "plots", "preview", "render", "report", "sheets"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "shots", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
               "video.sequences", "video.stills", "video.writer"},
