@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from dreamflow import shots
+from dreamflow import job, preset, shots
 from dreamflow.errors import UnavailableError
-from dreamflow.frames import Array, Shot, to_array
-from dreamflow.render import render, render_shots
+from dreamflow.frames import Array, Moment, Shot, to_array
+from dreamflow.render import RenderedFrame, render, render_shots
 from dreamflow.settings import Cuts
 from dreamflow.video import ffmpeg
 from dreamflow.video.reader import open_clip
@@ -273,3 +274,20 @@ def test_the_shots_of_a_file_are_listed(joined):
     rate = Fraction(24000, 1001)
     assert found == [Shot(0, 12, rate), Shot(12, 24, rate), Shot(24, 36, rate)]
     assert found[1].start == found[1].duration == 12 / rate
+
+
+def test_a_render_from_a_cut_on_gives_the_frame_that_the_whole_render_has_there(joined, tmp_path):
+    overrides = ["objectives=[{layer: fire2}]", "dream.steps=1", "dream.octaves=1"]
+    chosen = preset.load("base", overrides=[*overrides, "follow.steps=1", "follow.restart=0"])
+
+    def rendered(name: str, **options: Any) -> dict[int, RenderedFrame]:
+        target = str(tmp_path / name)
+        request = job.VideoRequest(joined, target, chosen, threads=1, **options)
+        events = job.render_video(request)
+        return {event.index: event for event in events if isinstance(event, RenderedFrame)}
+
+    whole = rendered("whole.mkv")
+    assert [index for index, frame in whole.items() if frame.from_scratch] == [0, 12, 24]
+    alone = rendered("alone.mkv", start=Moment(Fraction(12), True), end=Moment(Fraction(14), True))
+    assert list(alone) == [12, 13]
+    assert all(torch.equal(alone[index].image, whole[index].image) for index in alone)
