@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,10 +30,12 @@ from dreamflow.options import (
     computing_options,
     output_option,
     overwrite_option,
+    part_options,
     processors,
     rendering_options,
     seed_argument,
     set_option,
+    size_type,
     source_argument,
     span_options,
     voice,
@@ -42,8 +45,11 @@ from dreamflow.options import (
 from dreamflow.progress import printable, view, write_out
 
 if TYPE_CHECKING:
-    from dreamflow.frames import Moment
+    from fractions import Fraction
+
+    from dreamflow.frames import Moment, Shot
     from dreamflow.job import VideoRequest
+    from dreamflow.measure import Measurement
     from dreamflow.preset import Preset
     from dreamflow.seeds import Solid
     from dreamflow.zoom_job import ZoomRequest
@@ -347,6 +353,173 @@ def layers(network: str | None) -> None:
     found = networks.list_layers(network)
     cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
     write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+@cli.command("shots")
+@click.argument("clip", metavar="CLIP", type=PATH)
+@click.option(
+    "--detector",
+    type=click.Choice(("auto", "adaptive", "content")),
+    default="auto",
+    show_default=True,
+    help="What finds the cuts; adaptive and content are PySceneDetect's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@voice
+@click.pass_obj
+def list_shots(
+    interrupts: Interrupts,
+    clip: Path,
+    detector: Literal["auto", "adaptive", "content"],
+    as_json: bool,
+) -> None:
+    """List the shots of CLIP: where each begins, and how long it is.
+
+    These are the cuts at which a dream starts afresh (`shots` in a preset). A time given here to
+    --start begins a render with that very frame.
+    """
+    from dreamflow import shots
+    from dreamflow.video.reader import open_clip
+
+    found: list[Shot] = []
+    with open_clip(clip) as opened, interrupts.patiently():
+        for shot in shots.find(opened, detector):
+            found.append(shot)
+            interrupts.check(f"stopped after {len(found)} shots")
+    if as_json:
+        rows = [
+            {"first": shot.first, "frames": shot.frame_count}
+            | {"start": float(shot.start), "seconds": float(shot.duration)}
+            for shot in found
+        ]
+        rate = str(opened.info.rate)
+        write_out(json.dumps({"clip": str(clip), "rate": rate, "shots": rows}, indent=2))
+        return
+    cells = [
+        (str(number), f"{shot.first}f", _clock(shot.start), f"{float(shot.duration):.3f} s")
+        for number, shot in enumerate(found, 1)
+    ]
+    write_out(_table([("shot", "frame", "time", "length"), *cells]))
+
+
+def _clock(seconds: Fraction) -> str:
+    """A time as --start takes it, of the first millisecond at which a frame is on screen."""
+    minutes, rest = divmod(ceil(seconds * 1000), 60_000)
+    return f"{minutes}:{rest // 1000:02}.{rest % 1000:03}"
+
+
+@cli.command()
+@click.argument("source", metavar="SOURCE", type=PATH)
+@click.argument("output", metavar="OUTPUT", type=PATH)
+@click.option(
+    *("-p", "--preset", "name"),
+    metavar="NAME|FILE",
+    help="Whose layers' strength to take.  [default: the preset in OUTPUT]",
+)
+@click.option("--plot", type=PATH, metavar="PNG", help="Draw curves and the worst frames.")
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the numbers as JSON.")
+@click.option("--csv", "csv_file", type=PATH, metavar="FILE", help="Write a line for each frame.")
+@part_options
+@computing_options
+@voice
+@click.pass_obj
+def measure(
+    interrupts: Interrupts,
+    source: Path,
+    output: Path,
+    name: str | None,
+    plot: Path | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Measure how steady, how strong and how true in colour the dream OUTPUT of SOURCE is.
+
+    Flicker, 1 and 5 frames apart: 0 sticks perfectly to what moves, 1.41 is noise. Strength: how
+    much more the dreamed layers see in OUTPUT than in SOURCE. Change and brightness are in 8-bit
+    levels, colour is in CIELAB; drift is over a shot.
+    """
+    files = {file for file in (plot, json_file, csv_file) if file}
+    preset = _preset(name, (), None) if name else None
+    from dreamflow import measure, report
+    from dreamflow.video.stills import write_still
+    from dreamflow.video.writer import check_input_survives, check_place, check_still_target
+
+    if plot:
+        check_still_target(plot, overwrite=overwrite)
+    for file in files:
+        check_place(file, overwrite=overwrite)
+        check_input_survives(file, [source, output])
+    given = {key: value for key, value in options.items() if value is not None}
+    given.setdefault("threads", processors())
+    found = _measured(
+        measure.measure(measure.MeasureRequest(source, output, preset, **given)), interrupts
+    )
+    if json_file:
+        report.write_text(json_file, found.as_json() + "\n")
+    if csv_file:
+        report.write_text(csv_file, found.as_csv())
+    if plot:
+        write_still(plot, report.draw(found))
+    write_out(_table(report.table(found)))
+
+
+def _measured(events: Generator[Any, None, None], interrupts: Interrupts) -> Measurement:
+    """Run a measurement to its end; on a terminal a line counts the frames."""
+    from dreamflow.measure import Measurement, Opened
+
+    done, total, last = 0, 0, None
+    with closing(events), interrupts.patiently():
+        for last in events:
+            if isinstance(last, Opened):
+                total = last.frame_count
+            elif not isinstance(last, Measurement):
+                done += 1
+                if sys.stderr.isatty():
+                    print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+                interrupts.check(f"stopped after {done} of {total} frames")
+    assert isinstance(last, Measurement)
+    return last
+
+
+@cli.command()
+@click.argument("clips", metavar="A B...", nargs=-1, required=True, type=PATH)
+@output_option
+@click.option(
+    *("--label", "labels"),
+    multiple=True,
+    metavar="TEXT",
+    help="Name of a clip, in their order; repeatable.  [default: the file names]",
+)
+@click.option("--columns", type=click.IntRange(1, 9), metavar="N", help="Clips in a row.")
+@click.option(
+    "--size",
+    type=size_type,
+    metavar="SIZE",
+    help="Size of each clip: 640 for the long side.  [default: that of A, at most 960]",
+)
+@overwrite_option
+@voice
+@click.pass_obj
+def compare(
+    interrupts: Interrupts, clips: Sequence[Path], target: str, labels: Sequence[str], **rest: Any
+) -> None:
+    """Put 2 to 9 clips of one frame rate side by side, with their names and the sound of A.
+
+    A clip that is over shows its last frame until the longest one ends.
+    """
+    from dreamflow import compare
+
+    given = {key: value for key, value in rest.items() if value is not None}
+    events = compare.compare(clips, target, labels or None, **given)
+    with closing(events), interrupts.patiently():
+        for done in events:
+            if sys.stderr.isatty():
+                print(f"\r{done} frames", end="", file=sys.stderr)
+            interrupts.check(f"stopped after {done} frames, {target} is not written")
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
 
 
 @cli.command()

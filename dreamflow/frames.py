@@ -51,6 +51,32 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Shot:
+    """A run of frames without a cut."""
+
+    first: int
+    """Source index of its first frame."""
+    stop: int
+    """That of the first frame behind it."""
+    rate: Fraction
+    """Frames per second."""
+
+    @property
+    def frame_count(self) -> int:
+        return self.stop - self.first
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds from the beginning of the clip."""
+        return self.first / self.rate
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds."""
+        return self.frame_count / self.rate
+
+
+@dataclass(frozen=True)
 class Moment:
     """A point in time as a user writes it: seconds, or frames, taking a rate to become seconds."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import dreamflow
-from dreamflow import audio, machine
+from dreamflow import audio, machine, shots
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.frames import Array, Box, Moment, VideoInfo, to_array, to_image
@@ -28,7 +28,7 @@ from dreamflow.render import (
     RenderedFrame,
     compose,
     dream_from_scratch,
-    render,
+    render_shots,
     shrink,
     warn_of_dropped_octaves,
 )
@@ -121,7 +121,7 @@ def render_video(
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         yield Started(clip.info, codec.name)
-        frames = render(clip.frames(), engine, first_index=clip.info.first_index)
+        frames = _dreamed(clip, engine)
         yield from encode(frames, request, request.preset.output, clip.info, codec, draft)
         _join(request, clip.info, codec, draft, text)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
@@ -152,7 +152,7 @@ def _lead_up(
     warn_of_dropped_octaves(engine, (info.height, info.width))
     with clip.part(max(0, last - int(SETTLING_SECONDS * info.rate)), last + 1) as part:
         yield Started(part.info, "png")
-        yield from render(part.frames(), engine, first_index=part.info.first_index)
+        yield from _dreamed(part, engine)
 
 
 def render_look(
@@ -321,6 +321,13 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
     return prepare(
         request.preset, info.rate, request.device, request.threads, sound=sound, **frames
     )
+
+
+def _dreamed(clip: Clip, engine: Engine) -> Iterator[RenderedFrame]:
+    """Every frame of the clip; the dream starts afresh at its cuts."""
+    info = clip.info
+    marked = shots.mark(clip.frames(), engine.preset.shots, info.rate, first_index=info.first_index)
+    return render_shots(shots.by_shot(marked), engine)
 
 
 def encode(

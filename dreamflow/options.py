@@ -56,7 +56,7 @@ def _moment(text: str) -> Moment:
     return Moment.parse(text)
 
 
-def _size(text: str) -> Box:
+def size_type(text: str) -> Box:
     from dreamflow.frames import Box
 
     return Box.parse(text)
@@ -162,7 +162,7 @@ def _rendering_options(preset: str, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
-        click.option("--size", type=_size, metavar="SIZE", help=size_help),
+        click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,
         click.option(
             "--progress",
@@ -196,7 +196,7 @@ at_option = click.option(
     "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
 )
 
-clip_options = _together(
+part_options = _together(
     click.option(
         "--start",
         type=_moment,
@@ -213,6 +213,10 @@ clip_options = _together(
         metavar="RATE",
         help="Frame rate of the result: 25, 23.976, 24000/1001.  [default: that of IN; stills: 30]",
     ),
+)
+
+clip_options = _together(
+    part_options,
     click.option(
         *("--audio", "sound"),
         type=PATH,

@@ -25,6 +25,7 @@ from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import (
     Camera,
     Color,
+    Cuts,
     Cycle,
     Dream,
     Feedback,
@@ -97,6 +98,11 @@ class Preset(Stage):
         "",
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
         "clip's own sound.",
+    )
+    shots: Cuts = setting(
+        "auto",
+        "Where the dream starts afresh: at the cuts that are found (`adaptive` and `content`: "
+        "by PySceneDetect), nowhere, or at the frames and times of a list.",
     )
     objectives: tuple[Objective, ...] = setting(
         ...,

@@ -203,6 +203,19 @@ def _camera_move(frames: Sequence[_Waiting]) -> Move:
     return Move(camera.composed(steps), presets[0].camera.border)
 
 
+def render_shots(
+    shots: Iterable[tuple[int, Iterable[Array]]], engine: Engine, *, carry: Carry | None = None
+) -> Iterator[RenderedFrame]:
+    """`render` shot after shot, each given as (source index of its first frame, its frames).
+
+    `Carry` does not pass a cut, so a shot's frames are those that it would have on its own; `carry`
+    is what the first one goes on from.
+    """
+    for first_index, sources in shots:
+        yield from render(sources, engine, first_index=first_index, carry=carry)
+        carry = None
+
+
 def check_names(preset: Preset) -> None:
     """Refuse an unknown network and all unknown layers, where they were written."""
     from dreamflow import networks

@@ -69,6 +69,25 @@ def split_time(time: str | int) -> tuple[str, str]:
     return (amount + unit, "f") if unit.isdecimal() else (amount, unit)
 
 
+CutPlace = (
+    Annotated[int, Field(ge=0, le=999_999_999)]
+    | Annotated[
+        str,
+        Field(
+            pattern=r"^([0-9]{1,9}f|[0-9]{1,9}(\.[0-9]{1,9})?s|([0-9]{1,3}:)?[0-9]{1,9}:[0-9]{1,2}(\.[0-9]{1,9})?)$",
+            examples=["48f", "2.5s", "1:02.5"],
+        ),
+    ]
+)
+"""A frame of the clip, counted from its beginning whatever --start says, or a time there."""
+
+Cuts = (
+    Literal["auto", "adaptive", "content", "off"]
+    | Annotated[tuple[CutPlace, ...], Field(min_length=1, max_length=10_000)]
+)
+"""Where shots begin: found by a detector (see `shots.DETECTORS`), nowhere, or in a list."""
+
+
 class Cycle(Stage):
     """A tour of layers: short for one objective each, whose weights cross-fade round and round."""
 

@@ -560,3 +560,41 @@ def test_presets_that_listen_are_checked_and_shown_without_a_sound(call, tmp_pat
     code, out, _ = call("presets", "show", "./p.yaml")
     assert code == 0
     assert any(line.split()[:2] == ["chroma:", "audio.rms"] for line in out)
+
+
+# ── shots, measure, compare ──────────────────────────────────────────────────────────────────────
+
+
+def test_shots_are_listed_as_a_table_and_as_json(clip_path, capsys):
+    assert cli.run(["shots", str(clip_path)]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["shot", "frame", "time", "length"]
+    assert rows[0].split() == ["1", "0f", "0:00.000", "1.001", "s"]
+    assert cli.run(["shots", str(clip_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rate"] == "24000/1001"
+    assert found["shots"][0]["frames"] == 24
+
+
+def test_a_measurement_is_printed_and_written(clip_path, tmp_path, capsys):
+    files = {kind: tmp_path / f"report.{kind}" for kind in ("png", "json", "csv")}
+    options = ["--plot", str(files["png"]), "--json", str(files["json"])]
+    options += ["--csv", str(files["csv"]), "--threads", "1", "-q"]
+    assert cli.run(["measure", str(clip_path), str(clip_path), *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["all", "24"]
+    assert all(file.stat().st_size > 200 for file in files.values())
+    assert cli.run(["measure", str(clip_path), str(clip_path), *options]) == 73
+    assert "give -y" in capsys.readouterr().err
+
+
+def test_a_report_does_not_overwrite_what_it_measures(clip_path, capsys):
+    clip = str(clip_path)
+    assert cli.run(["measure", clip, clip, "--json", clip, "-y"]) == 2
+    assert "another name" in capsys.readouterr().err
+
+
+def test_clips_are_compared(clip_path, tmp_path):
+    target = tmp_path / "grid.mp4"
+    assert cli.run(["compare", str(clip_path), str(clip_path), "-o", str(target)]) == 0
+    assert target.exists()
+    assert cli.run(["compare", str(clip_path), str(clip_path), "-o", str(target)]) == 73

@@ -17,10 +17,11 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"job", "plots", "preview", "render", "sheets", "zoom", "zoom_job"},
+    "running": {"compare", "job", "measure", "plots", "preview", "render", "report", "sheets",
+                "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
-    "media": {"audio", "seeds", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
-              "video.scratch", "video.sequences", "video.stills", "video.stream",
+    "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
+              "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
                      "networks", "objectives", "warp"},

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from coherence import flicker
 
 from dreamflow import preset
 from dreamflow.frames import Moment, to_image
 from dreamflow.job import VideoRequest, prepare, render_video
+from dreamflow.measure import flicker
 from dreamflow.render import dream_from_scratch
 from dreamflow.video import ffmpeg
 from dreamflow.video.reader import open_clip

@@ -241,6 +241,11 @@ def check_still_target(output: str | Path, *, overwrite: bool) -> None:
     _check_place(Path(output), folder=False, overwrite=overwrite)
 
 
+def check_place(output: Path, *, overwrite: bool) -> None:
+    """The same for a file of any other kind."""
+    _check_place(output, folder=False, overwrite=overwrite)
+
+
 def check_input_survives(output: str | Path, inputs: Iterable[Path]) -> None:
     """Raise UsageError if the output, by whatever name, would take the place of what is read."""
     path = Path(output)
