@@ -112,8 +112,9 @@ def ascend(
         )
     down, right = shift
     step = roll(gradient, (-down, -right))
-    levels = settings.step_size / 255 / max(float(scale), torch.finfo(scale.dtype).tiny)
-    return torch.add(image, step, alpha=levels).clamp_(0, 1)
+    levels = settings.step_size / 255 * objectives.share(terms)
+    scaled = levels / max(float(scale), torch.finfo(scale.dtype).tiny)
+    return torch.add(image, step, alpha=scaled).clamp_(0, 1)
 
 
 def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:

@@ -78,6 +78,15 @@ def at_octave(terms: Sequence[Term], octave: int) -> list[Term]:
     return [term for term in terms if term.octaves == "all" or octave in term.octaves]
 
 
+def share(terms: Sequence[Term]) -> float:
+    """How much of a full step the terms ask for: all of it from a sum of weights of 1 upwards.
+
+    Gradients are normalised, so that without it a lone term would enter at full strength however
+    small its weight.
+    """
+    return min(1.0, sum(abs(term.weight) for term in terms))
+
+
 def total(terms: Sequence[Term], features: Features) -> Tensor:
     """Weighted sum of all terms, each in its present unit; a scalar to ascend.
 

@@ -45,7 +45,11 @@ Octaves = (
 
 
 _WEIGHT = setting(
-    1.0, "Share of this term in the sum; negative suppresses.", moves=True, ge=-100, le=100
+    1.0,
+    "Share of this term in the sum; negative suppresses. A sum under 1 dreams less.",
+    moves=True,
+    ge=-100,
+    le=100,
 )
 _EASE = setting("linear", "How the weight glides from key to key, if it is a curve.")
 _OCTAVES = setting(

@@ -328,3 +328,14 @@ def test_several_terms_pull_together():
         energy(extractor, t.layer, result) > energy(extractor, t.layer, image) for t in terms
     )
     assert objectives.total(terms, extractor(image)).item() == pytest.approx(2)
+
+
+def test_a_lone_term_fades_in_with_its_weight_and_is_whole_from_1_on():
+    image = texture(32, 40)
+
+    def change(weight):
+        terms = [LayerEnergy("second", weight)]
+        return float((dream(image, TinyExtractor(), terms, SHORT) - image).abs().mean())
+
+    assert change(0.1) < 0.3 * change(1.0)
+    assert change(1.0) == pytest.approx(change(5.0))
