@@ -89,6 +89,16 @@ def analyse(path: Path, *, origin: Fraction | None = None) -> SoundFeatures | No
     return None if heard is None else _features(heard)
 
 
+def length(path: Path) -> Fraction | None:
+    """Seconds that the first sound stream of a file lasts; None if there is no sound in it.
+
+    It is decoded for it, at most `MAX_HOURS`: what containers say of their length is a guess.
+    Errors as `analyse`.
+    """
+    samples = sum(block.size for block in _decode(path, None))
+    return Fraction(samples, SAMPLE_RATE) if samples else None
+
+
 def _bounds(rate: Fraction, frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each frame the first step that is not before its beginning, exactly."""
     per_frame = STEPS_PER_SECOND / rate

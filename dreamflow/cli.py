@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -28,9 +28,12 @@ from dreamflow.options import (
     output_option,
     processors,
     rendering_options,
+    seed_argument,
     set_option,
     source_argument,
     voice,
+    zoom_options,
+    zoom_rendering_options,
 )
 from dreamflow.progress import printable, view, write_out
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from dreamflow.frames import Moment
     from dreamflow.job import VideoRequest
     from dreamflow.preset import Preset
+    from dreamflow.seeds import Solid
+    from dreamflow.zoom_job import ZoomRequest
 
 logger = logging.getLogger("dreamflow")
 
@@ -180,6 +185,58 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
     _follow(job.render_picture(request), request, progress, interrupts)
 
 
+@cli.command()
+@seed_argument
+@zoom_options
+@zoom_rendering_options
+@click.pass_obj
+def zoom(interrupts: Interrupts, progress: str, target: str, live: bool, **options: Any) -> None:
+    """Dive without end into the picture SEED, or into a colour or noise.
+
+    What OUT becomes goes by its ending, as for `dreamflow video`. With --live it is a stream: pipe
+    `-o -` into a player such as `ffplay -`.
+    """
+    if target == "-" and progress == "json":
+        raise UsageError("--progress json writes to stdout, and so does the stream: leave one out")
+    request = _zoom_request(target=target, live=live, **options)
+    from dreamflow import zoom_job
+
+    events = zoom_job.render_stream(request) if live else zoom_job.render_film(request)
+    _follow(events, request, progress, interrupts)
+
+
+def _zoom_request(
+    picture: Path | None,
+    solid: Solid | None,
+    noise: Literal["pink", "white"] | None,
+    *,
+    name: str,
+    overrides: Sequence[str],
+    seed: int | None,
+    sound: Path | None,
+    **rest: Any,
+) -> ZoomRequest:
+    """What the options ask for. A wrong preset is refused before torch is loaded."""
+    preset = _preset(name, overrides, seed)
+    if sound is not None:
+        preset = preset.model_copy(update={"audio": str(sound)})
+    from dreamflow.seeds import Noise
+    from dreamflow.zoom_job import ZoomRequest
+
+    given = [picture, solid, Noise(noise) if noise else None]
+    found = [each for each in given if each is not None]
+    if len(found) != 1:
+        raise UsageError("a zoom grows from one thing: a picture SEED, --solid COLOR or --noise")
+    return ZoomRequest(found[0], preset=preset, **_given(rest))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are there, and how many threads to use."""
+    given = {key: value for key, value in options.items() if value is not None}
+    given.setdefault("threads", processors())
+    return given
+
+
 def _request(
     source: Path,
     target: str,
@@ -196,9 +253,7 @@ def _request(
         preset = _with_sound(preset, sound)
     from dreamflow.job import VideoRequest
 
-    given = {key: value for key, value in rest.items() if value is not None}
-    given.setdefault("threads", processors())
-    return VideoRequest(source, target, preset, **given)
+    return VideoRequest(source, target, preset, **_given(rest))
 
 
 def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
@@ -215,7 +270,10 @@ def _with_sound(preset: Preset, sound: Path) -> Preset:
 
 
 def _follow(
-    events: Generator[Any, None, None], request: VideoRequest, progress: str, interrupts: Interrupts
+    events: Generator[Any, None, None],
+    request: VideoRequest | ZoomRequest,
+    progress: str,
+    interrupts: Interrupts,
 ) -> None:
     """Run a render to its end, showing it; a first signal stops it between two frames."""
     from dreamflow.job import Finished
@@ -227,10 +285,16 @@ def _follow(
             show(event)
             frames += isinstance(event, RenderedFrame)
             if not isinstance(event, Finished):
-                interrupts.check(
-                    f"stopped after {frames} frames, {request.target} is not written: "
-                    "run the same command to start again"
-                )
+                interrupts.check(_stopped(frames, request))
+
+
+def _stopped(frames: int, request: VideoRequest | ZoomRequest) -> str:
+    if getattr(request, "live", False):
+        return f"stopped after {frames} frames"
+    return (
+        f"stopped after {frames} frames, {request.target} is not written: "
+        "run the same command to start again"
+    )
 
 
 # ── looking around ───────────────────────────────────────────────────────────────────────────────
@@ -364,11 +428,9 @@ def sheet_of_presets(
     interrupts: Interrupts, source: Path, target: str, names: Sequence[str], **options: Any
 ) -> None:
     """Dream the picture IN with every preset and put all on one labelled picture."""
-    given = {key: value for key, value in options.items() if value is not None}
-    given.setdefault("threads", processors())
     from dreamflow import sheets
 
-    events = sheets.preset_sheet(source, Path(target), names or None, **given)
+    events = sheets.preset_sheet(source, Path(target), names or None, **_given(options))
     with closing(events), interrupts.patiently():
         for event in events:
             if sys.stderr.isatty():

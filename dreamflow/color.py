@@ -1,11 +1,14 @@
 """Keeping colours natural: statistics of a picture in CIELAB, and pulling one towards another's."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from dreamflow.settings import Color
 
 # sRGB primaries and D65 white (IEC 61966-2-1), rows scaled so that white is (1, 1, 1).
 _RGB_TO_XYZ = torch.tensor(
@@ -33,15 +36,26 @@ class ColorStatistics:
         spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
         return cls(mean, spread)
 
-    def limited(self, contrast: float, saturation: float) -> "ColorStatistics":
-        """With the spread of lightness and of colour times so much."""
-        factors = torch.tensor([contrast, saturation, saturation])
-        return ColorStatistics(self.mean, self.spread * factors.to(self.spread).view(1, 3, 1, 1))
+    def limited(self, settings: Color) -> "ColorStatistics":
+        """With the spread of lightness and of colour times what the settings say."""
+        factors = (settings.contrast, settings.saturation, settings.saturation)
+        return ColorStatistics(self.mean, self.spread * _triple(factors, self.spread))
+
+    def lifted(self, settings: Color) -> "ColorStatistics":
+        """Neither darker, flatter nor greyer than the settings' least."""
+        grey = settings.least_saturation
+        lightness = _triple((settings.least_lightness, -math.inf, -math.inf), self.mean)
+        spread = _triple((settings.least_contrast, grey, grey), self.spread)
+        return ColorStatistics(self.mean.maximum(lightness), self.spread.maximum(spread))
 
     def towards(self, other: "ColorStatistics", share: float) -> "ColorStatistics":
         """Those that lie `share` of the way to `other`'s."""
         mean, spread = self.mean.lerp(other.mean, share), self.spread.lerp(other.spread, share)
         return ColorStatistics(mean, spread)
+
+
+def _triple(values: tuple[float, float, float], like: Tensor) -> Tensor:
+    return torch.tensor(values).to(like).view(1, 3, 1, 1)
 
 
 def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:

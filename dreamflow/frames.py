@@ -11,7 +11,7 @@ Convention. Two forms of picture exist and are never mixed:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -86,6 +86,8 @@ class Box:
 
     width: int
     height: int
+    one_side: bool = field(default=False, compare=False)
+    """Whether only the long side was asked for."""
 
     @classmethod
     def parse(cls, text: str) -> Box:
@@ -93,7 +95,7 @@ class Box:
         match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip())
         if match is None or 0 in (sides := [int(side) for side in match.groups() if side]):
             raise UsageError(f"not a size: {text!r} (write 640 for the long side, or 640x360)")
-        return cls(sides[0], sides[-1])
+        return cls(sides[0], sides[-1], one_side=len(sides) == 1)
 
     def fit(self, width: int, height: int) -> tuple[int, int]:
         """The largest (width, height) of the same shape inside the box, at least 1 pixel a side."""

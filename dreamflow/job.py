@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +21,7 @@ import dreamflow
 from dreamflow import audio, machine
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
-from dreamflow.frames import Box, Moment, VideoInfo, to_array, to_image
+from dreamflow.frames import Array, Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
@@ -33,6 +33,7 @@ from dreamflow.render import (
     warn_of_dropped_octaves,
 )
 from dreamflow.schedule import SoundCurves
+from dreamflow.settings import Output
 from dreamflow.strict_yaml import quoted
 from dreamflow.video import ffmpeg, writer
 from dreamflow.video.probe import MAX_PIXELS
@@ -53,8 +54,21 @@ MAX_RECIPE_BYTES = 65_000
 """What the least roomy of all outputs can hold: a JPEG's one comment."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How any output is computed and put in its place."""
+
+    size: Box | None = None
+    device: str = "auto"
+    threads: int = 2
+    """CPU threads of the numeric code: part of what makes two renders bit-identical."""
+    overwrite: bool = False
+    max_pixels: int = MAX_PIXELS
+    stall_seconds: float = 60.0
+
+
 @dataclass(frozen=True)
-class VideoRequest:
+class VideoRequest(Conditions):
     """What to render, as the command line or a manifest asks for it."""
 
     source: Path
@@ -64,15 +78,8 @@ class VideoRequest:
     start: Moment | None = None
     end: Moment | None = None
     rate: Fraction | None = None
-    size: Box | None = None
-    device: str = "auto"
-    threads: int = 2
-    """CPU threads of the numeric code: part of what makes two renders bit-identical."""
-    overwrite: bool = False
     allow_truncated: bool = False
     strict: bool = False
-    max_pixels: int = MAX_PIXELS
-    stall_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Started:
 
     info: VideoInfo
     codec: str
+    frames_to_come: int | None = None
+    """`RenderedFrame`s that follow, where they are not just those of the film; 0: without end."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,8 @@ def render_video(
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         yield Started(clip.info, codec.name)
-        yield from _encode(request, clip, engine, codec, draft)
+        frames = render(clip.frames(), engine, first_index=clip.info.first_index)
+        yield from encode(frames, request, request.preset.output, clip.info, codec, draft)
         _join(request, clip.info, codec, draft, text)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
 
@@ -228,12 +238,13 @@ def sound_file(preset: Preset) -> Path | None:
     return Path(preset.audio) if preset.audio and preset.sound_expressions() else None
 
 
-def listen(preset: Preset, source: Path, info: VideoInfo) -> SoundCurves | None:
+def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves | None:
     """What the preset's expressions need to know of the sound, over the frames of `info`.
 
     It is that of the preset's sound file, whose beginning falls on the clip's first frame, else the
-    sound of the clip `source`. None, and nothing is decoded, for a preset that needs none. Raises
-    BadMediaError, naming the setting and its expression, where there is no sound.
+    sound of the clip `source`, if there is one. None, and nothing is decoded, for a preset that
+    needs none. Raises BadMediaError, naming the setting and its expression, where there is no
+    sound.
     """
     wanted = preset.sound_expressions()
     if not wanted:
@@ -242,19 +253,19 @@ def listen(preset: Preset, source: Path, info: VideoInfo) -> SoundCurves | None:
     features = None
     if file:
         features = audio.analyse(file)
-    elif not is_stills(source):
+    elif source is not None and not is_stills(source):
         features = audio.analyse(source, origin=info.start - info.first_index / info.rate)
     if features is None:
         path, expression = next(iter(wanted.items()))
         raise BadMediaError(
-            f"{file or source} has no sound, which {path} needs: {quoted(expression)} "
+            f"{file or source or 'a zoom'} has no sound, which {path} needs: {quoted(expression)} "
             "(name a sound file: `audio: FILE` in the preset, or --audio FILE for a clip)"
         )
     return features.curves(info.rate, info.frame_count, info.first_index)
 
 
-def recipe(engine: Engine) -> str:
-    """What makes an output again, as the JSON text embedded in it.
+def recipe(engine: Engine, more: Mapping[str, str] | None = None) -> str:
+    """What makes an output again, as the JSON text embedded in it, with `more` facts.
 
     It travels with the film, so of weights of one's own and of a sound file it holds the name and
     not where it lies. Raises UsageError for a preset too long to be embedded.
@@ -271,10 +282,11 @@ def recipe(engine: Engine) -> str:
         "device": engine.device.type,
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
+        **(more or {}),
         "preset": presets.dump(engine.preset.model_copy(update=names)),
     }
     if sound := sound_file(engine.preset):
-        facts["audio_sha256"] = _sha256(sound)
+        facts["audio_sha256"] = sha256(sound)
     text = json.dumps(facts)
     if len(text) > MAX_RECIPE_BYTES:
         raise UsageError(
@@ -284,7 +296,8 @@ def recipe(engine: Engine) -> str:
     return text
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     with open(ffmpeg.open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -310,10 +323,19 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
     )
 
 
-def _encode(
-    request: VideoRequest, clip: Clip, engine: Engine, codec: Codec, draft: Path
+def encode(
+    frames: Iterable[RenderedFrame],
+    conditions: Conditions,
+    settings: Output,
+    info: VideoInfo,
+    codec: Codec,
+    draft: Path,
+    closing: Callable[[], Iterable[Array]] = tuple,
 ) -> Iterator[RenderedFrame]:
-    info = clip.info
+    """Write the frames of a film into its draft, handing each on; those before it are only that.
+
+    `closing` gives arrays that follow at the end.
+    """
     bits = codec.array_bits(info.bits)
     encoder = writer.Encoder(
         draft,
@@ -321,14 +343,17 @@ def _encode(
         width=info.width,
         height=info.height,
         rate=info.rate,
-        settings=request.preset.output,
+        settings=settings,
         bits=bits,
-        stall_seconds=request.stall_seconds,
+        stall_seconds=conditions.stall_seconds,
     )
     with encoder:
-        for frame in render(clip.frames(), engine, first_index=info.first_index):
-            encoder.write(to_array(frame.image, bits))
+        for frame in frames:
+            if frame.index >= info.first_index:
+                encoder.write(to_array(frame.image, bits))
             yield frame
+        for array in closing():
+            encoder.write(array)
 
 
 def _join(request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, text: str) -> None:

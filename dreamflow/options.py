@@ -1,7 +1,7 @@
 """The options of the command line, each declared once and shared by the commands that take it.
 
-The long ones are spelled like the fields of `job.VideoRequest` they fill; those not given stay
-away, so defaults have one home.
+The long ones are spelled like the fields of `job.VideoRequest` or `zoom_job.ZoomRequest` they fill;
+those not given stay away, so defaults have one home.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from dreamflow.frames import Box, Moment
+    from dreamflow.seeds import Solid
 
 logger = logging.getLogger("dreamflow")
 
 DEFAULT_PRESET = "base"
+DEFAULT_ZOOM_PRESET = "dive"
 
 Decorator = Callable[[Any], Any]
 
@@ -64,6 +66,12 @@ def _rate(text: str) -> Fraction:
     from dreamflow.frames import parse_rate
 
     return parse_rate(text)
+
+
+def _color(text: str) -> Solid:
+    from dreamflow.seeds import Solid
+
+    return Solid.parse(text)
 
 
 def processors() -> int:
@@ -106,22 +114,25 @@ set_option = click.option(
     help="Change a setting of the preset, as in dream.octaves=3; repeatable.",
 )
 
-look_options = _together(
-    click.option(
-        *("-p", "--preset", "name"),
-        default=DEFAULT_PRESET,
-        show_default=True,
-        metavar="NAME|FILE",
-        help="The look: a name of `dreamflow presets list`, or a YAML file.",
-    ),
-    set_option,
-    click.option(
-        "--seed",
-        type=click.IntRange(0, 2**32 - 1),
-        metavar="N",
-        help="Another take.  [default: the preset's]",
-    ),
-)
+
+def _look_options(default: str) -> Decorator:
+    return _together(
+        click.option(
+            *("-p", "--preset", "name"),
+            default=default,
+            show_default=True,
+            metavar="NAME|FILE",
+            help="The look: a name of `dreamflow presets list`, or a YAML file.",
+        ),
+        set_option,
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            metavar="N",
+            help="Another take.  [default: the preset's]",
+        ),
+    )
+
 
 computing_options = _together(
     click.option(
@@ -144,25 +155,39 @@ computing_options = _together(
     ),
 )
 
-rendering_options = _together(
-    output_option,
-    look_options,
-    click.option(
-        "--size",
-        type=_size,
-        metavar="SIZE",
-        help="Size of the result: 640 for the long side, 640x360 to fit inside."
-        "  [default: that of IN]",
-    ),
-    computing_options,
-    click.option(
-        "--progress",
-        type=click.Choice(tuple(VIEWS)),
-        default="auto",
-        show_default=True,
-        help="How to show progress; auto: a bar if stderr is a terminal.",
-    ),
-    voice,
+
+def _rendering_options(preset: str, size_help: str) -> Decorator:
+    return _together(
+        output_option,
+        _look_options(preset),
+        click.option("--size", type=_size, metavar="SIZE", help=size_help),
+        computing_options,
+        click.option(
+            "--progress",
+            type=click.Choice(tuple(VIEWS)),
+            default="auto",
+            show_default=True,
+            help="How to show progress; auto: a bar if stderr is a terminal.",
+        ),
+        voice,
+    )
+
+
+rendering_options = _rendering_options(
+    DEFAULT_PRESET,
+    "Size of the result: 640 for the long side, 640x360 to fit inside.  [default: that of IN]",
+)
+zoom_rendering_options = _rendering_options(
+    DEFAULT_ZOOM_PRESET,
+    "Size of the film: 640 for the long side, or 640x360, which SEED is cropped to."
+    "  [default: that of SEED, or 1280x720]",
+)
+
+stall_option = click.option(
+    "--stall-seconds",
+    type=click.FloatRange(min=1),
+    metavar="S",
+    help="Give up on an encoder that takes nothing for so long.  [default: 60]",
 )
 
 clip_options = _together(
@@ -194,10 +219,44 @@ clip_options = _together(
     ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
+    stall_option,
+)
+
+seed_argument = click.argument("picture", metavar="[SEED]", required=False, type=PATH)
+
+zoom_options = _together(
     click.option(
-        "--stall-seconds",
-        type=click.FloatRange(min=1),
-        metavar="S",
-        help="Give up on an encoder that takes nothing for so long.  [default: 60]",
+        "--frames", type=click.IntRange(min=1), metavar="N", help="Length of the film in frames."
     ),
+    click.option(
+        "--duration",
+        type=_moment,
+        metavar="TIME",
+        help="The same as time: 12.5 (seconds), 1:02.5 or 300f.  [default: that of --audio]",
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate: 25, 23.976, 24000/1001.  [default: 30]",
+    ),
+    click.option("--solid", type=_color, metavar="COLOR", help="Grow from one colour: #20304a."),
+    click.option("--noise", type=click.Choice(("pink", "white")), help="Grow from random grain."),
+    click.option(
+        *("--audio", "sound"),
+        type=PATH,
+        metavar="FILE",
+        help="The sound of the film, which `audio.*` in the preset listens to.",
+    ),
+    click.option(
+        "--loop", is_flag=True, help="The end runs on into the beginning, without a seam."
+    ),
+    click.option("--ping-pong", is_flag=True, help="There and back again, in the same length."),
+    click.option(
+        "--live",
+        is_flag=True,
+        help="Stream without end, as MPEG-TS: `-o -` for a player's pipe, or a file.",
+    ),
+    stall_option,
 )

@@ -62,10 +62,12 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        return (self.total - self.done) * self.seconds_per_frame
+        return max(0, self.total - self.done) * self.seconds_per_frame
 
     def __str__(self) -> str:
         pace, left = f"{self.seconds_per_frame:.2f} s/frame", clock(self.seconds_left)
+        if not self.total:  # a stream without end
+            return f"frame {self.done}  {pace}"
         return f"frame {self.done}/{self.total}  {pace}  {left} left"
 
 
@@ -135,7 +137,8 @@ def _moving_bar(console: Console) -> Iterator[Show]:
                 text = f"{pace}  {objective}" if console.width >= _WIDE else _short(pace)
                 bar.update(task, completed=pace.done, description=text)
             elif pace.done == 0:
-                bar.update(task, total=pace.total, description=f"frame 0/{pace.total}")
+                total = pace.total or None
+                bar.update(task, total=total, description=f"frame 0/{total or 'without end'}")
             else:
                 bar.stop()
             _summarise(event)
@@ -144,6 +147,8 @@ def _moving_bar(console: Console) -> Iterator[Show]:
 
 
 def _short(pace: Pace) -> str:
+    if not pace.total:
+        return f"{pace.done}"
     return f"{pace.done}/{pace.total} {clock(pace.seconds_left)}"
 
 
@@ -153,7 +158,8 @@ def _count(event: Event, pace: Pace) -> TypeGuard[RenderedFrame]:
     from dreamflow.render import RenderedFrame
 
     if isinstance(event, Started):
-        pace.start(event.info.frame_count)
+        total = event.frames_to_come
+        pace.start(event.info.frame_count if total is None else total)
     elif isinstance(event, RenderedFrame):
         pace.advance()
         return True

@@ -212,7 +212,7 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
     if engine.preset.color.anchor == "none" or strength == 0:
         return dreamed
     settings = engine.preset.color
-    anchor = ColorStatistics.of(source).limited(settings.contrast, settings.saturation)
+    anchor = ColorStatistics.of(source).lifted(settings).limited(settings)
     return color.pull(dreamed, anchor, strength)
 
 

@@ -354,6 +354,30 @@ class Color(Stage):
     saturation: float = setting(
         1.0, "Most spread of colour, as a multiple of the anchor's.", moves=True, ge=0, le=8
     )
+    least_lightness: float = setting(
+        0.0,
+        "An anchor darker than this is lifted to it, in a zoom over the first seconds.",
+        unit="L*, mean",
+        moves=True,
+        ge=0,
+        le=100,
+    )
+    least_contrast: float = setting(
+        0.0,
+        "Spread of lightness that is allowed however flat the anchor is.",
+        unit="L*",
+        moves=True,
+        ge=0,
+        le=50,
+    )
+    least_saturation: float = setting(
+        0.0,
+        "Spread of colour that is allowed however grey the anchor is.",
+        unit="a*, b*",
+        moves=True,
+        ge=0,
+        le=50,
+    )
 
 
 class Feedback(Stage):

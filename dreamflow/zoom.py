@@ -9,8 +9,11 @@ lightest values run into the ends without reaching them.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,32 +24,92 @@ from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
+from dreamflow.frames import Array, to_array, to_image
 from dreamflow.render import Engine, RenderedFrame, gentler, shrink
+from dreamflow.settings import Color
 
 _RUNNING_SHARE = 0.01
 """How far a running anchor follows the picture in a frame at the reference rate."""
+_LIFTING_SHARE = 0.06
+"""How far an anchor that is too dark or flat goes towards what it shall be in such a frame."""
 _NOISE, _FILL = 1, 2
 """What a random draw is for; part of its key."""
 
 
+class Shelf(Protocol):
+    """Where finished frames are put aside, as arrays."""
+
+    def append(self, array: Array, /) -> None: ...
+
+    def __getitem__(self, index: int, /) -> Array: ...
+
+
 def render_zoom(
-    seed: Tensor, engine: Engine, frame_count: int | None = None, *, canvas: Canvas | None = None
+    seed: Tensor,
+    engine: Engine,
+    frame_count: int | None = None,
+    *,
+    canvas: Canvas | None = None,
+    period: int | None = None,
 ) -> Iterator[RenderedFrame]:
     """Dive into `seed`, an image `[1, 3, H, W]`; without `frame_count` it never ends.
 
     `canvas` is the state after the frame before the first one; without it that one is dreamed
-    from the seed. Frame i is the same however many follow.
+    from the seed. Frame i is the same however many follow. Curves begin again after `period`
+    frames, without it they hold their last value.
     """
     first = 0 if canvas is None else canvas.index + 1
     indices = itertools.count(first) if frame_count is None else range(first, frame_count)
     for index in indices:
-        began = time.perf_counter()
-        now = engine.at(index)
-        opens = canvas is None
-        canvas = open_canvas(now, seed, index) if canvas is None else dive(now, canvas, seed, index)
-        seconds = time.perf_counter() - began
-        terms = now.preset.objectives
-        yield RenderedFrame(index, canvas.picture, canvas, opens, seconds, terms)
+        began, opens = time.perf_counter(), canvas is None
+        now = engine.at(index % period if period else index)
+        canvas = _next_canvas(now, canvas, seed, index)
+        yield _event(canvas, now, opens, began)
+
+
+def render_loop(
+    seed: Tensor, engine: Engine, frame_count: int, lead: int, shelf: Shelf
+) -> Iterator[RenderedFrame]:
+    """Dive into `seed` so that the last of `frame_count` frames runs on into the first.
+
+    `lead` frames (0 < lead < frame_count), numbered from -lead on, come before the film. They move
+    as its last ones do, and are put on the `shelf`; over those last ones they are mixed into the
+    feedback, so that one dive turns into the other while both move alike. The last frame is that
+    before the first one, to the last bit of an array.
+    """
+    canvas = None
+    for index in range(-lead, frame_count):
+        turn, place = index % frame_count, index - frame_count + lead
+        began, now, opens = time.perf_counter(), engine.at(turn), canvas is None
+        canvas = _next_canvas(now, canvas, seed, turn)
+        if place >= 0:
+            before = to_image(shelf[place], engine.device)
+            mixed = canvas.picture.lerp(before, _mixed_in(place, lead))
+            canvas = replace(canvas, picture=mixed)
+        elif index < 0:
+            shelf.append(to_array(canvas.picture, 16))
+        yield replace(_event(canvas, now, opens, began), index=index)
+
+
+def _mixed_in(place: int, length: int) -> float:
+    """What to mix into frame `place` of a cross-fade that feeds on itself.
+
+    The share of the old picture that is left falls along half a cosine, to 0 in the last frame;
+    each frame is given what is missing after all before it.
+    """
+    left, before = (0.5 + 0.5 * math.cos(math.pi * (place + i) / length) for i in (1, 0))
+    return 1 - left / before
+
+
+def _next_canvas(engine: Engine, canvas: Canvas | None, seed: Tensor, index: int) -> Canvas:
+    if canvas is None:
+        return open_canvas(engine, seed, index)
+    return dive(engine, canvas, seed, index)
+
+
+def _event(canvas: Canvas, engine: Engine, opens: bool, began: float) -> RenderedFrame:
+    seconds, terms = time.perf_counter() - began, engine.preset.objectives
+    return RenderedFrame(canvas.index, canvas.picture, canvas, opens, seconds, terms)
 
 
 def open_canvas(engine: Engine, seed: Tensor, index: int) -> Canvas:
@@ -64,11 +127,17 @@ def dive(engine: Engine, canvas: Canvas, seed: Tensor, index: int) -> Canvas:
     picture = _dreamed(engine, start, index, gently=True)
     settings = engine.preset.color
     picture = _colored(engine, picture, canvas.anchor, 1 - (1 - settings.rate) ** share)
-    anchor = canvas.anchor
+    return Canvas(index, picture, _next_anchor(canvas.anchor, picture, settings, share))
+
+
+def _next_anchor(
+    anchor: ColorStatistics, picture: Tensor, settings: Color, share: float
+) -> ColorStatistics:
+    """Where the colours are pulled to in the next frame: slowly lifted, slowly following."""
     if settings.anchor == "running":
         follows = 1 - (1 - _RUNNING_SHARE) ** share
         anchor = anchor.towards(ColorStatistics.of(picture), follows)
-    return Canvas(index, picture, anchor)
+    return anchor.towards(anchor.lifted(settings), 1 - (1 - _LIFTING_SHARE) ** share)
 
 
 def _share(engine: Engine) -> float:
@@ -119,6 +188,6 @@ def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Te
 def _colored(engine: Engine, picture: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
     settings = engine.preset.color
     if settings.anchor != "none" and strength > 0:
-        wanted = anchor.limited(settings.contrast, settings.saturation)
+        wanted = anchor.limited(settings)
         picture = color.pull(picture.clamp(0, 1), wanted, strength)
     return color.with_shoulders(picture)

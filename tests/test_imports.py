@@ -17,10 +17,11 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"job", "render", "sheets", "zoom"},
+    "running": {"job", "render", "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
-    "media": {"audio", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
-              "video.sequences", "video.stills", "video.writer"},
+    "media": {"audio", "seeds", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
+              "video.scratch", "video.sequences", "video.stills", "video.stream",
+              "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
                      "networks", "objectives", "warp"},
     "vocabulary": {"ahead", "errors", "frames", "schedule", "settings"},

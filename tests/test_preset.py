@@ -22,6 +22,7 @@ from dreamflow.strict_yaml import compose, plain
 
 SHIPPED = Path(preset.__file__).parents[1] / "presets"
 GROUND = "objectives: [{layer: features.11}]\n"
+COLOR = ", ".join(settings.Color.model_fields)
 OBJECTIVE = (
     "a mapping with layer, weight, ease, octaves "
     "or a mapping with cycle, every, fade, weight, octaves"
@@ -165,11 +166,11 @@ def test_the_view_of_a_frame_is_plain_settings():
         (GROUND + "network: 3", "p.yaml:2:10: network: must be a text, not 3"),
         (
             GROUND + "color: 0.5",
-            "p.yaml:2:8: color: must be a mapping with anchor, strength, rate, contrast, saturation, not 0.5",
+            f"p.yaml:2:8: color: must be a mapping with {COLOR}, not 0.5",
         ),
         (
             GROUND + "color:\n",
-            "p.yaml:2:7: color: must be a mapping with anchor, strength, rate, contrast, saturation, not nothing",
+            f"p.yaml:2:7: color: must be a mapping with {COLOR}, not nothing",
         ),
         ("", "p.yaml:1:1: empty; a preset names at least its objectives"),
         ("# nothing\n", "p.yaml:1:1: empty; a preset names at least its objectives"),

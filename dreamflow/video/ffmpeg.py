@@ -205,6 +205,10 @@ class Process:
         """Exactly `size` bytes of standard output, fewer only at its end."""
         return _pipe(self._popen.stdout).read(size)
 
+    def read_some(self, size: int) -> bytes:
+        """What there is of standard output, at most `size` bytes; empty only at its end."""
+        return _pipe(self._popen.stdout).read1(size)  # pyright: ignore[reportAttributeAccessIssue]
+
     def read_all(self) -> bytes:
         return _pipe(self._popen.stdout).read()
 

@@ -470,6 +470,7 @@ def join(
     start: Fraction | None = None,
     duration: Fraction | None = None,
     metadata: Mapping[str, str] | None = None,
+    soundtrack: Path | None = None,
 ) -> None:
     """Make the finished output of a draft, check it, and move it over `target`.
 
@@ -477,7 +478,8 @@ def join(
     the video; it is re-encoded, and that said, where the container cannot hold it. Trimmed by
     `start` (seconds after the source's first frame) or `duration` (seconds), it is cut to match,
     which takes re-encoding. `metadata` is added to the tags; where there is room for one text only
-    (GIF, PNG), that is `metadata["dreamflow"]`.
+    (GIF, PNG), that is `metadata["dreamflow"]`. A `soundtrack`, any file with sound in it, is laid
+    under a film that has no `source`, from its first frame on, and cut to its length.
 
     Raises FFmpegError or StorageError; then `target` is as it was.
     """
@@ -485,6 +487,8 @@ def join(
     texts = dict(metadata or {})
     if source is not None and not container.holds_sound:
         _warn_of_lost_sound(source)
+    if soundtrack is not None and not container.holds_sound:
+        logger.warning("an output of this kind holds no sound: %s is left out", soundtrack)
     temporary = temporary_beside(target)
     try:
         if container.format == "gif":
@@ -493,7 +497,8 @@ def join(
             _write_pngs(draft, temporary, texts.get("dreamflow"))
         else:
             accompaniment = _Accompaniment.of(source, container, start, duration)
-            _write_video(draft, temporary, container, accompaniment, texts)
+            sound = _Soundtrack(soundtrack, frame_count / rate) if soundtrack else accompaniment
+            _write_video(draft, temporary, container, sound, texts)
         if container.format == "gif":
             frame_count, rate = _gif_timing(frame_count, rate)
         check(temporary, frame_count=frame_count, rate=rate)
@@ -593,6 +598,22 @@ class _Accompaniment:
         return [*maps, *codecs, "-map_metadata", "1", "-map_chapters", "1", *blank]
 
 
+@dataclass(frozen=True)
+class _Soundtrack:
+    """A sound file laid under a film from its first frame on."""
+
+    path: Path
+    length: Fraction
+    """Of the film, in seconds."""
+    video_delay = Fraction(0)
+
+    def input(self) -> list[str | Input]:
+        return ["-t", _seconds(self.length), Input(self.path)]
+
+    def output(self, container: Container) -> list[str]:
+        return ["-map", "1:a:0", *_for_sound(0, container.sound_encoder), "-map_metadata", "-1"]
+
+
 def _holds(container: Container, sound: Sound) -> bool:
     return container.sounds is None or sound.codec in container.sounds
 
@@ -624,7 +645,7 @@ def _write_video(
     draft: Path,
     temporary: Path,
     container: Container,
-    accompaniment: _Accompaniment | None,
+    accompaniment: _Accompaniment | _Soundtrack | None,
     texts: Mapping[str, str],
 ) -> None:
     delay = accompaniment.video_delay if accompaniment else Fraction(0)

@@ -1,0 +1,291 @@
+"""One zoom: from a checked request to a finished film at its place, or to a stream without end.
+
+As for clips, everything is refused before work that can be, and until the film is whole the output
+path is untouched. Only a stream is written where it goes at once: that is what it is for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dreamflow import audio, seeds
+from dreamflow.camera import matrix
+from dreamflow.errors import BadMediaError, OutputError, UsageError
+from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
+from dreamflow.job import (
+    Conditions,
+    Finished,
+    Started,
+    encode,
+    listen,
+    prepare,
+    recipe,
+    sha256,
+)
+from dreamflow.preset import Preset
+from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
+from dreamflow.seeds import Seed
+from dreamflow.settings import Camera
+from dreamflow.video import writer
+from dreamflow.video.scratch import Scratch
+from dreamflow.video.stills import temporary_beside
+from dreamflow.video.stream import ListenerGone, Stream
+from dreamflow.zoom import render_loop, render_zoom
+
+logger = logging.getLogger("dreamflow")
+
+RATE = Fraction(30)
+FADE_SECONDS = 2
+"""How long one dive takes to turn into the other where a loop closes, at most a third of it."""
+STREAM_SECONDS = 3600
+"""What curves stretch over in a stream; then they begin again."""
+MAX_FRAMES = 10_000_000
+
+
+@dataclass(frozen=True)
+class ZoomRequest(Conditions):
+    """What to render, as the command line asks for it.
+
+    Raises UsageError for wishes that exclude each other, and for a film without a length.
+    """
+
+    seed: Seed
+    target: str
+    """Output name; a trailing `/` means a folder of pictures, `-` standard output (streams)."""
+    preset: Preset
+    frames: int | None = None
+    duration: Moment | None = None
+    rate: Fraction = RATE
+    loop: bool = False
+    ping_pong: bool = False
+    live: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.duration is not None:
+            raise UsageError("--frames and --duration both say how long: give one of them")
+        if self.loop and self.ping_pong:
+            raise UsageError("--loop and --ping-pong both close the film: give one of them")
+        if self.live and (self.loop or self.ping_pong or self.preset.audio):
+            raise UsageError("a --live stream has no end to close, and no sound: leave that out")
+        if self.target == "-" and not self.live:
+            raise UsageError("only a stream goes to standard output: add --live, or name a file")
+        if self._length is None and not (self.live or self.preset.audio):
+            raise UsageError("how long? give --frames 300, --duration 10, or --audio FILE")
+        if self._length is not None and not 1 <= self._length <= MAX_FRAMES:
+            raise UsageError(f"{self._length} frames: a film has 1 to {MAX_FRAMES}")
+
+    @property
+    def soundtrack(self) -> Path | None:
+        """The sound that the film carries, and expressions listen to."""
+        return Path(self.preset.audio) if self.preset.audio else None
+
+    @property
+    def _length(self) -> int | None:
+        if self.duration is None:
+            return self.frames
+        return round(self.duration.seconds(self.rate) * self.rate)
+
+    def frame_count(self) -> int:
+        """Of the whole film; without a wish it lasts as long as its sound."""
+        if self._length is not None or self.soundtrack is None:
+            return self._length or 0
+        seconds = audio.length(self.soundtrack)
+        if seconds is None:
+            raise BadMediaError(f"{self.soundtrack} has no sound: give --frames or --duration")
+        return max(1, round(seconds * self.rate))
+
+
+def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Finished, None, None]:
+    """Render a zoom; yields `Started`, the `RenderedFrame`s, then `Finished`.
+
+    A loop's frames before the film have negative indices; a film there and back yields the way
+    there. Closing the generator early stops everything and leaves nothing behind. Raises the
+    DreamflowError that fits; the output path is then as it was.
+    """
+    began = time.monotonic()
+    writer.check_target(request.target, overwrite=request.overwrite)
+    codec = writer.codec_for(request.target, request.preset.output)
+    _check_inputs_survive(request)
+    array = _first_picture(request, codec.multiple)
+    info = _info(request, array, request.frame_count())
+    film = _Film.of(request, info)
+    with ExitStack() as stack:
+        shelf = stack.enter_context(Scratch(Path(request.target)))
+        engine = _engine(request, info, film.dreamed)
+        text = recipe(engine, _facts(request))
+        _warn(engine, info)
+        draft = temporary_beside(Path(request.target))
+        stack.callback(draft.unlink, missing_ok=True)
+        yield Started(info, codec.name, film.dreamed + film.lead)
+        bits = codec.array_bits(info.bits)
+        frames = film.frames(to_image(array, engine.device), engine, shelf, bits)
+        back = film.way_back(shelf)
+        yield from encode(frames, request, request.preset.output, info, codec, draft, back)
+        writer.join(
+            draft,
+            Path(request.target),
+            codec,
+            frame_count=info.frame_count,
+            rate=info.rate,
+            soundtrack=request.soundtrack,
+            metadata={"dreamflow": text},
+        )
+    yield Finished(request.target, info.frame_count, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Film:
+    """Which frames are dreamed and which are shown, in which order."""
+
+    length: int
+    """Frames shown."""
+    dreamed: int
+    """Those of them that are dreamed, from the first on."""
+    lead: int
+    """Frames dreamed before the film, of which its end makes use; none but for a loop."""
+    loops: bool
+
+    @classmethod
+    def of(cls, request: ZoomRequest, info: VideoInfo) -> _Film:
+        length = info.frame_count
+        if request.ping_pong:
+            return cls(length, length // 2 + 1, 0, loops=False)
+        fade = max(1, min(round(FADE_SECONDS * info.rate), length // 3))
+        return cls(length, length, min(fade, length - 1) if request.loop else 0, request.loop)
+
+    def frames(
+        self, seed: Tensor, engine: Engine, shelf: Scratch, bits: int
+    ) -> Iterator[RenderedFrame]:
+        """What is dreamed; puts on the shelf what is needed again."""
+        if self.loops:
+            yield from render_loop(seed, engine, self.length, self.lead, shelf)
+            return
+        for frame in render_zoom(seed, engine, self.dreamed):
+            if self.dreamed < self.length:
+                shelf.append(to_array(frame.image, bits))
+            yield frame
+
+    def way_back(self, shelf: Scratch) -> Callable[[], Iterable[Array]]:
+        """The rest of a film there and back, whose two ends are shown once; after all frames."""
+        places = range(self.length - self.dreamed, 0, -1)
+        return lambda: map(shelf.__getitem__, places)
+
+
+def render_stream(
+    request: ZoomRequest,
+) -> Generator[Started | RenderedFrame | Finished, None, None]:
+    """Dive on until `frames` are done, nobody reads any more, or the generator is closed.
+
+    Yields as `render_film` does. What was written stays where it is, and can be played.
+    """
+    began, count = time.monotonic(), 0
+    if request.preset.output.codec not in ("auto", "h264"):
+        raise UsageError(f"a stream is h264, not {request.preset.output.codec} (output.codec)")
+    _check_inputs_survive(request)
+    array = _first_picture(request, writer.CODECS["h264"].multiple)
+    wanted = request.frame_count()
+    info = _info(request, array, wanted or round(STREAM_SECONDS * request.rate))
+    engine = _engine(request, info, info.frame_count)
+    _warn(engine, info)
+    with _opened(request) as descriptor:
+        yield Started(info, "h264", wanted)
+        size = {"width": info.width, "height": info.height}
+        stream = Stream(descriptor, **size, rate=info.rate, settings=request.preset.output)
+        try:
+            with stream:
+                seed = to_image(array, engine.device)
+                for frame in render_zoom(seed, engine, wanted or None, period=info.frame_count):
+                    stream.write(to_array(frame.image))
+                    count += 1
+                    yield frame
+        except ListenerGone:
+            logger.info("the stream is closed by what reads it")
+    yield Finished(request.target, count, time.monotonic() - began)
+
+
+@contextmanager
+def _opened(request: ZoomRequest) -> Iterator[int]:
+    """The descriptor that the stream goes to."""
+    if request.target == "-":
+        sys.stdout.flush()
+        descriptor = os.dup(sys.stdout.fileno())
+    else:
+        how = os.O_TRUNC if request.overwrite else os.O_EXCL
+        try:
+            descriptor = os.open(request.target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how)
+        except FileExistsError:
+            raise OutputError(f"{request.target} exists: give -y to overwrite it") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise OutputError(f"cannot write {request.target}: {reason}") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+# ── what both have in common ─────────────────────────────────────────────────────────────────────
+
+
+def _first_picture(request: ZoomRequest, multiple: int) -> Array:
+    return seeds.draw(
+        request.seed,
+        request.size,
+        multiple=multiple,
+        take=request.preset.seed,
+        max_pixels=request.max_pixels,
+    )
+
+
+def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
+    height, width, _ = array.shape
+    return VideoInfo(width, height, request.rate, frame_count, bits=array.itemsize * 8)
+
+
+def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
+    sound = listen(request.preset, None, info)
+    conditions = {"frame_count": frame_count, "sound": sound}
+    return prepare(request.preset, info.rate, request.device, request.threads, **conditions)
+
+
+def _check_inputs_survive(request: ZoomRequest) -> None:
+    if request.target == "-":
+        return
+    inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
+    writer.check_input_survives(request.target, [path for path in inputs if path])
+
+
+def _facts(request: ZoomRequest) -> dict[str, str]:
+    """What made the film besides the preset; of a picture its name, not where it lies."""
+    seed = request.seed
+    facts = {"zoom_of": seed.name if isinstance(seed, Path) else str(seed)}
+    if isinstance(seed, Path):
+        facts["picture_sha256"] = sha256(seed)
+    if request.loop or request.ping_pong:
+        facts["closed_by"] = "loop" if request.loop else "ping-pong"
+    return facts
+
+
+def _warn(engine: Engine, info: VideoInfo) -> None:
+    warn_of_dropped_octaves(engine, (info.height, info.width))
+    moments = (engine.at(index).preset.camera for index in range(0, info.frame_count, 10))
+    if all(_stands_still(settings) for settings in moments):
+        logger.warning(
+            "the camera stands still: no camera.* of this preset moves it "
+            "(try -s camera.zoom=1.02, or --preset dive)"
+        )
+
+
+def _stands_still(settings: Camera) -> bool:
+    return matrix(settings, (9, 16), 1.0).tolist() == np.eye(3).tolist()
