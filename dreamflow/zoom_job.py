@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +50,8 @@ FADE_SECONDS = 2
 STREAM_SECONDS = 3600
 """What curves stretch over in a stream; then they begin again."""
 MAX_FRAMES = 10_000_000
+
+_STANDARD_OUTPUT = 1
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,13 @@ def render_stream(
 def _opened(request: ZoomRequest) -> Iterator[int]:
     """The descriptor that the stream goes to."""
     if request.target == "-":
-        sys.stdout.flush()
-        descriptor = os.dup(sys.stdout.fileno())
+        descriptor = os.dup(_STANDARD_OUTPUT)
     else:
         how = os.O_TRUNC if request.overwrite else os.O_EXCL
         try:
-            descriptor = os.open(request.target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how)
+            descriptor = os.open(
+                request.target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o666
+            )
         except FileExistsError:
             raise OutputError(f"{request.target} exists: give -y to overwrite it") from None
         except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from dreamflow.strict_yaml import compose, plain
 
 SHIPPED = Path(preset.__file__).parents[1] / "presets"
 GROUND = "objectives: [{layer: features.11}]\n"
-COLOR = ", ".join(settings.Color.model_fields)
+COLOR = ", ".join(Color.model_fields)
 OBJECTIVE = (
     "a mapping with layer, weight, ease, octaves "
     "or a mapping with cycle, every, fade, weight, octaves"

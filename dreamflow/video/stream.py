@@ -24,8 +24,8 @@ class ListenerGone(Exception):
 class Stream:
     """Encodes arrays `[H, W, 3]` uint8 to H.264 and hands every packet on at once.
 
-    `descriptor` is where it goes; it is not closed. As a context manager: leaving it waits for the
-    last packet, leaving it by an exception does not.
+    `descriptor` is where it goes; it is not closed. As a context manager: leaving it, by an exception
+    too, waits until all that was written is handed on.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if error is None:
+            if not isinstance(error, ListenerGone):
                 self._process.finish()
         except FFmpegError:
-            self._raise_if_gone()
-            raise
+            if error is None:
+                self._raise_if_gone()
+                raise
         finally:
             self._process.kill()
             self._pump.join()
@@ -88,7 +89,8 @@ class Stream:
 def _arguments(size: str, rate: Fraction, settings: Output) -> list[str]:
     codec, threads = CODECS["h264"], str(settings.threads)
     return [
-        *("-filter_threads", threads, "-f", "rawvideo", "-pixel_format", "rgb24"),
+        *("-probesize", "32", "-filter_threads", threads),
+        *("-f", "rawvideo", "-pixel_format", "rgb24"),
         *("-video_size", size, "-framerate", f"{rate.numerator}/{rate.denominator}"),
         *("-i", "pipe:0", "-vf", codec.filters[8], "-fps_mode", "passthrough"),
         *("-c:v", codec.encoder, *codec.options(settings), "-tune", "zerolatency"),
