@@ -421,6 +421,9 @@ class Output(Stage):
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."
     )
+    caption: bool = setting(
+        False, "Write what has most weight, such as a class, at the foot of every frame."
+    )
     threads: int = setting(2, "Encoder threads; fixed, since they change the picture.", ge=1, le=64)
 
 

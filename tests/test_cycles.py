@@ -129,7 +129,7 @@ TIME = "a text such as 4s, 96f, 25% or a whole number from 0 to 999999999 (frame
     ("item", "complaint"),
     [
         ("{cycle: [], every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not an empty list"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a mapping with class, not an empty list"),
         ("{cycle: [a], every: 4s, fade: 1s}",
          "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not a list of 1"),
         ("{cycle: a, every: 4s, fade: 1s}",
