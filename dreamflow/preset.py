@@ -948,8 +948,16 @@ class PresetSummary:
 
 def shipped() -> list[PresetSummary]:
     """The presets that come with dreamflow, by name."""
-    presets = {path.stem: load(path.stem) for path in _shipped_paths()}
-    return [PresetSummary(name, p.description, p.network) for name, p in presets.items()]
+    return [_summary(path) for path in _shipped_paths()]
+
+
+def _summary(path: Path) -> PresetSummary:
+    """What a file says of itself, without its curves: they need NumPy, and a list must be quick."""
+    entries = _read_levels(_Source(path, path.name), []).entries
+    found = {key: entries[key] for key in ("description", "network") if key in entries}
+    texts = {key: str(plain(node)) for key, node in found.items()}
+    defaults = {"network": Preset.model_fields["network"].default, "description": ""}
+    return PresetSummary(path.stem, **(defaults | texts))
 
 
 def _shipped_paths() -> list[Path]:

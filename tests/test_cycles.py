@@ -129,13 +129,16 @@ TIME = "a text such as 4s, 96f, 25% or a whole number from 0 to 999999999 (frame
     ("item", "complaint"),
     [
         ("{cycle: [], every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a mapping with class, not an empty list"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not an empty list"),
         ("{cycle: [a], every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not a list of 1"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not a list of 1"),
         ("{cycle: a, every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not 'a'"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not 'a'"),
         ("{cycle: [a, 3], every: 4s, fade: 1s}",
-         "26: objectives.0.cycle.1: must be a text, not 3"),
+         "26: objectives.0.cycle.1: must be a text or a mapping with class, not 3"),
         ("{cycle: [a, b], every: 4s, fade: 5s}",
          "47: objectives.0.fade: must be no longer than `every`, which is 4s, not 5s"),
         ("{cycle: [a, b], every: 4s, fade: 5}",

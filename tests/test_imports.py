@@ -30,8 +30,8 @@ LAYERS = {
 
 PRINTERS = {"cli", "progress", "doctor"}
 WITHOUT_TORCH = [
-    "ahead", "classes", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles", "preset",
-    "audio",
+    "ahead", "classes", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles",
+    "preset", "audio",
 ]  # fmt: skip
 
 

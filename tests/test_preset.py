@@ -24,7 +24,7 @@ SHIPPED = Path(preset.__file__).parents[1] / "presets"
 GROUND = "objectives: [{layer: features.11}]\n"
 COLOR = ", ".join(Color.model_fields)
 OBJECTIVE = (
-    "a mapping with layer, weight, ease, octaves "
+    "a mapping with layer, weight, ease, octaves or a mapping with class, weight, ease, octaves "
     "or a mapping with cycle, every, fade, weight, octaves"
 )
 OBJECTIVES = f"a list of 1 to 100, each {OBJECTIVE}"
@@ -800,8 +800,9 @@ def test_the_schema_lets_a_moving_setting_be_a_number_a_text_or_a_mapping():
     assert number == {"type": "number", "minimum": 0, "maximum": 64}
     assert (text["type"], mapping["type"]) == ("string", "object")
     assert properties["dream"]["properties"]["octaves"]["type"] == "integer"
-    objective, _ = properties["objectives"]["items"]["anyOf"]
-    assert "anyOf" in objective["properties"]["weight"]
+    layer, of_class, _ = properties["objectives"]["items"]["anyOf"]
+    assert "anyOf" in layer["properties"]["weight"]
+    assert "anyOf" in of_class["properties"]["weight"]
 
 
 def test_the_table_marks_what_can_move():
@@ -862,7 +863,7 @@ def test_the_schema_refuses_unknown_keys_at_every_depth():
     assert schema["additionalProperties"] is False
     assert schema["properties"]["dream"]["additionalProperties"] is False
     kinds = schema["properties"]["objectives"]["items"]["anyOf"]
-    assert [kind["additionalProperties"] for kind in kinds] == [False, False]
+    assert [kind["additionalProperties"] for kind in kinds] == [False, False, False]
     assert schema["anyOf"] == [{"required": ["extends"]}, {"required": ["objectives"]}]
     assert "extends" in schema["properties"]
     assert schema["properties"]["dream"]["properties"]["octaves"]["maximum"] == 16
@@ -879,7 +880,10 @@ def test_the_table_of_settings_says_what_the_classes_say():
     assert size.help == Dream.model_fields["size"].description
     defaults = preset._leaves(Preset(objectives=(Objective(layer="x"),)))
     cycle = {f"objectives.0.{name}" for name in Cycle.model_fields}
-    assert {key.replace("[]", ".0") for key in rows} == {"objectives", *defaults, *cycle}
+    of_class = {"objectives.0.class", "objectives.0.cycle.0.class"}
+    assert {key.replace("[]", ".0") for key in rows} == {
+        "objectives", *defaults, *cycle, *of_class
+    }  # fmt: skip
     assert len(rows) == len(preset.settings_table())
 
 
