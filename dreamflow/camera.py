@@ -12,7 +12,9 @@ stand beside ours:
     turn     rotation_3d_y      positive leans its right side away from the viewer
 """
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -88,6 +90,39 @@ def move(image: Tensor, by: Matrix, border: Border, fill: Tensor | None = None) 
         return moved
     inside = ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).to(image.dtype)
     return fill + (moved - fill) * inside
+
+
+def coverage(by: Matrix, like: Tensor) -> Tensor:
+    """Where the moved picture is itself and not its border continued, `[1, 1, H, W]`.
+
+    It rises from 0 at the border to 1 within a sixteenth of the short side.
+    """
+    height, width = like.shape[-2:]
+    x, y = _sources(np.linalg.inv(by), height, width, like)
+    depth = torch.minimum(torch.minimum(x, width - 1 - x), torch.minimum(y, height - 1 - y))
+    return (depth / (min(height, width) / 16)).clamp(0, 1)[:, None]
+
+
+def composed(moves: Sequence[Matrix]) -> Matrix:
+    """All the moves, one after the other, as one."""
+    return functools.reduce(lambda whole, step: step @ whole, moves, np.eye(3))
+
+
+def between(
+    before: Tensor, after: Tensor, moves: Sequence[Matrix], place: int, border: Border
+) -> Tensor:
+    """The frame after the first `place` of the `moves` that lead from one picture to another.
+
+    Both are moved to where the camera is then and cross-faded; near their borders the one that
+    reaches further counts for more.
+    """
+    from_before = composed(moves[:place])
+    from_after = np.linalg.inv(composed(moves[place:]))
+    share = place / len(moves)
+    early = (1 - share) * (coverage(from_before, before) + 1e-3)
+    late = share * (coverage(from_after, after) + 1e-3)
+    moved = move(before, from_before, border)
+    return moved.lerp(move(after, from_after, border), late / (early + late))
 
 
 def _sources(inverse: Matrix, height: int, width: int, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,6 +86,14 @@ class Preset(Stage):
     reference_fps: float = setting(
         30.0, "Frame rate that settings `per frame` are meant for.", unit="fps", ge=1, le=1000
     )
+    cadence: int = setting(
+        1,
+        "Only every so many frames is dreamed; those between are moved there from both neighbours "
+        "and cross-faded.",
+        unit="frames",
+        ge=1,
+        le=60,
+    )
     audio: str = setting(
         "",
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "

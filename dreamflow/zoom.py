@@ -8,10 +8,9 @@ lightest values run into the ends without reaching them.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dreamflow import camera, color, warp
+from dreamflow.camera import Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
@@ -56,15 +56,33 @@ def render_zoom(
 
     `canvas` is the state after the frame before the first one; without it that one is dreamed
     from the seed. Frame i is the same however many follow. Curves begin again after `period`
-    frames, without it they hold their last value.
+    frames, without it they hold their last value. Where `cadence` leaves frames out, they are made
+    of the dreamed ones before and after, and their state is that of the former.
     """
-    first = 0 if canvas is None else canvas.index + 1
-    indices = itertools.count(first) if frame_count is None else range(first, frame_count)
-    for index in indices:
-        began, opens = time.perf_counter(), canvas is None
-        now = engine.at(index % period if period else index)
-        canvas = _next_canvas(now, canvas, seed, index)
-        yield _event(canvas, now, opens, began)
+    end = math.inf if frame_count is None else frame_count
+
+    def at(index: int) -> Engine:
+        return engine.at(index % period if period else index)
+
+    if canvas is None:
+        began, now = time.perf_counter(), at(0)
+        canvas = open_canvas(now, seed, 0)
+        yield _event(canvas, now, opens=True, began=began)
+    while canvas.index + 1 < end:
+        began, last = time.perf_counter(), canvas
+        places = range(last.index + 1, last.index + 1 + engine.preset.cadence)
+        engines = [at(place) for place in places]
+        moves = [_move(now, last.picture) for now in engines]
+        canvas = dive(engines[-1], last, seed, places[-1], moves)
+        for place, now in enumerate(engines[:-1], 1):
+            if last.index + place < end:
+                border = now.preset.camera.border
+                picture = camera.between(last.picture, canvas.picture, moves, place, border)
+                event = _event(last, now, opens=False, began=began)
+                yield replace(event, index=last.index + place, image=picture)
+                began = time.perf_counter()
+        if canvas.index < end:
+            yield _event(canvas, engines[-1], opens=False, began=began)
 
 
 def render_loop(
@@ -81,14 +99,17 @@ def render_loop(
     for index in range(-lead, frame_count):
         turn, place = index % frame_count, index - frame_count + lead
         began, now, opens = time.perf_counter(), engine.at(turn), canvas is None
-        canvas = _next_canvas(now, canvas, seed, turn)
+        if canvas is None:
+            canvas = open_canvas(now, seed, turn)
+        else:
+            canvas = dive(now, canvas, seed, turn, [_move(now, canvas.picture)])
         if place >= 0:
             before = to_image(shelf[place], engine.device)
             mixed = canvas.picture.lerp(before, _mixed_in(place, lead))
             canvas = replace(canvas, picture=mixed)
         elif index < 0:
             shelf.append(to_array(canvas.picture, 16))
-        yield replace(_event(canvas, now, opens, began), index=index)
+        yield replace(_event(canvas, now, opens=opens, began=began), index=index)
 
 
 def _mixed_in(place: int, length: int) -> float:
@@ -101,13 +122,7 @@ def _mixed_in(place: int, length: int) -> float:
     return 1 - left / before
 
 
-def _next_canvas(engine: Engine, canvas: Canvas | None, seed: Tensor, index: int) -> Canvas:
-    if canvas is None:
-        return open_canvas(engine, seed, index)
-    return dive(engine, canvas, seed, index)
-
-
-def _event(canvas: Canvas, engine: Engine, opens: bool, began: float) -> RenderedFrame:
+def _event(canvas: Canvas, engine: Engine, *, opens: bool, began: float) -> RenderedFrame:
     seconds, terms = time.perf_counter() - began, engine.preset.objectives
     return RenderedFrame(canvas.index, canvas.picture, canvas, opens, seconds, terms)
 
@@ -120,10 +135,13 @@ def open_canvas(engine: Engine, seed: Tensor, index: int) -> Canvas:
     return Canvas(index, _colored(engine, picture, anchor, preset.color.strength), anchor)
 
 
-def dive(engine: Engine, canvas: Canvas, seed: Tensor, index: int) -> Canvas:
-    """The frame after `canvas`: moved, refreshed, dreamed on, coloured."""
-    share = _share(engine)
-    start = _refreshed(engine, _moved(engine, canvas.picture, index), seed, index)
+def dive(
+    engine: Engine, canvas: Canvas, seed: Tensor, index: int, moves: Sequence[Matrix]
+) -> Canvas:
+    """The frame so many `moves` after `canvas`: moved, refreshed, dreamed on, coloured."""
+    share = len(moves) * _share(engine)
+    start = _moved(engine, canvas.picture, index, camera.composed(moves))
+    start = _refreshed(engine, start, seed, index, share)
     picture = _dreamed(engine, start, index, gently=True)
     settings = engine.preset.color
     picture = _colored(engine, picture, canvas.anchor, 1 - (1 - settings.rate) ** share)
@@ -145,18 +163,22 @@ def _share(engine: Engine) -> float:
     return engine.preset.reference_fps / float(engine.rate)
 
 
-def _moved(engine: Engine, picture: Tensor, index: int) -> Tensor:
-    settings = engine.preset.camera
-    by = camera.matrix(settings, (picture.shape[-2], picture.shape[-1]), _share(engine))
-    fill = None
-    if settings.border == "outpaint":
+def _move(engine: Engine, picture: Tensor) -> Matrix:
+    """The camera's move in one frame."""
+    size = (picture.shape[-2], picture.shape[-1])
+    return camera.matrix(engine.preset.camera, size, _share(engine))
+
+
+def _moved(engine: Engine, picture: Tensor, index: int, by: Matrix) -> Tensor:
+    border, fill = engine.preset.camera.border, None
+    if border == "outpaint":
         fill = picture.mean((-2, -1), keepdim=True) + 0.2 * _grain(engine, picture, index, _FILL)
-    return camera.move(picture, by, settings.border, fill)
+    return camera.move(picture, by, border, fill)
 
 
-def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int) -> Tensor:
-    """Sharpened, with fresh grain and some of the seed, each re-scaled to the rate in its way."""
-    settings, share = engine.preset.feedback, _share(engine)
+def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int, share: float) -> Tensor:
+    """Sharpened, with fresh grain and some of the seed: as after `share` reference frames."""
+    settings = engine.preset.feedback
     if settings.sharpen > 0:
         blurred = gaussian_blur(picture, 1.0)
         picture = torch.lerp(blurred, picture, 1 + settings.sharpen * share)

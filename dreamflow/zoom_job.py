@@ -80,6 +80,8 @@ class ZoomRequest(Conditions):
             raise UsageError("--loop and --ping-pong both close the film: give one of them")
         if self.live and (self.loop or self.ping_pong or self.preset.audio):
             raise UsageError("a --live stream has no end to close, and no sound: leave that out")
+        if self.loop and self.preset.cadence > 1:
+            raise UsageError("a --loop is dreamed frame by frame: leave out `cadence`")
         if self.target == "-" and not self.live:
             raise UsageError("only a stream goes to standard output: add --live, or name a file")
         if self._length is None and not (self.live or self.preset.audio):

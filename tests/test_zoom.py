@@ -137,6 +137,54 @@ def test_after_one_second_the_colours_are_pulled_as_far_at_any_rate():
     assert max(ends) - min(ends) < 1
 
 
+# ── frames between dreamed ones ──
+
+
+@pytest.mark.parametrize("cadence", [2, 3, 5])
+def test_frames_left_out_lie_between_their_neighbours(seed, cadence):
+    """Each gap is closed in steps of like size, without a raw or a repeated frame."""
+    frames = images(seed, engine_of(cadence=cadence), 4 * cadence + 1)
+    assert len(frames) == 4 * cadence + 1
+    steps = steps_between(frames[cadence:])
+    assert max(steps) < 3 * min(steps)
+    detail = [float(frame.diff(dim=-1).abs().mean()) for frame in frames[cadence:]]
+    assert min(detail) > 0.6 * max(detail)
+
+
+def test_only_every_nth_frame_is_dreamed(seed):
+    engine = engine_of(cadence=4)
+    list(render_zoom(seed, engine, 1))
+    scratch = len(engine.extractor.sides)
+    list(render_zoom(seed, engine, 9))
+    assert len(engine.extractor.sides) == 2 * scratch + 2
+
+
+def test_a_gap_does_not_depend_on_how_long_the_film_is(seed):
+    long, short = (images(seed, engine_of(cadence=4), count) for count in (9, 7))
+    for one, other in zip(short, long, strict=False):
+        assert torch.equal(one, other)
+
+
+def test_the_camera_goes_as_far_at_any_cadence():
+    spot = torch.full((1, 3, 64, 64), 0.2)
+    spot[..., 30:34, 42:46] = 0.9
+    still = {"dream": {"octaves": 1, "steps": 0}, "follow": {"octaves": 1, "steps": 0}}
+    plain = {"feedback": {"sharpen": 0.0, "noise": 0.0}, "color": {"anchor": "none"}}
+    engine = engine_of(**still, **plain, camera={"zoom": 1.02}, cadence=4)
+    for index, image in enumerate(images(spot, engine, 16)):
+        row, column = divmod(int(image[0, 0].argmax()), 64)
+        assert abs(column - (31.5 + 12 * 1.02**index)) <= 2.5
+        assert abs(row - 31.5) <= 2.5
+
+
+def test_a_zoom_with_gaps_goes_on_from_any_frame(seed):
+    whole = list(render_zoom(seed, engine_of(cadence=3), 8))
+    rest = list(render_zoom(seed, engine_of(cadence=3), 8, canvas=whole[5].carry))
+    assert [frame.index for frame in rest] == [4, 5, 6, 7]
+    for once, again in zip(whole[4:], rest, strict=True):
+        assert torch.equal(once.image, again.image)
+
+
 # ── loops ──
 
 

@@ -24,8 +24,8 @@ class ListenerGone(Exception):
 class Stream:
     """Encodes arrays `[H, W, 3]` uint8 to H.264 and hands every packet on at once.
 
-    `descriptor` is where it goes; it is not closed. As a context manager: leaving it, by an exception
-    too, waits until all that was written is handed on.
+    `descriptor` is where it goes; it is not closed. As a context manager: leaving it, even by an
+    exception, waits until all that was written is handed on.
     """
 
     def __init__(
