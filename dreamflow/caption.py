@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from dreamflow.frames import Array, to_array
 from dreamflow.render import RenderedFrame
 from dreamflow.settings import AnyObjective, Output
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_HEIGHT = 1 / 28
-"""Of capitals, as a share of the frame's short side."""
-_LEAST_HEIGHT = 7
-"""Pixels; smaller ones cannot be read."""
+_HEIGHT = 1 / 18
+"""Of the font, as a share of the frame's short side."""
+_LEAST_HEIGHT = 11
+"""Pixels; smaller letters cannot be read."""
 
 
 def finished(frame: RenderedFrame, settings: Output, bits: int = 8) -> Array:
@@ -36,37 +36,26 @@ def subject(objectives: Sequence[AnyObjective]) -> str:
 def caption(array: Array, text: str) -> Array:
     """A copy of `array` with `text` in white on a dark rim, at the lower left.
 
-    Convention: array [H, W, 3], RGB, 8 or 16 bits. Text too long for the width is drawn smaller;
-    the font has ASCII only.
+    Convention: array [H, W, 3], RGB, 8 or 16 bits. Text too long for the width is drawn smaller.
     """
     height, width, _ = array.shape
-    capitals = max(_LEAST_HEIGHT, round(min(height, width) * _HEIGHT))
-    margin = capitals
-    scale = min(_scale(text, capitals), _widest(text, width - 2 * margin))
-    stroke = max(1, round(capitals / 9))
-    rim = _coverage((height, width), text, margin, scale, 3 * stroke)
-    letters = _coverage((height, width), text, margin, scale, stroke)
-    top = float(np.iinfo(array.dtype).max)
-    drawn = array * (1 - 0.7 * rim)
+    size = max(_LEAST_HEIGHT, round(min(height, width) * _HEIGHT))
+    margin = round(size * 0.7)
+    length = ImageFont.load_default(size).getlength(text)
+    size *= min(1, max(1, width - 2 * margin) / max(1, length))
+    foot = (margin, height - margin)
+    rim = _coverage((width, height), text, foot, size, stroke=max(1, round(size / 10)))
+    letters = _coverage((width, height), text, foot, size, stroke=0)
+    drawn = array * (1 - 0.8 * rim)
+    top = np.float32(np.iinfo(array.dtype).max)
     return (drawn + (top - drawn) * letters).round().astype(array.dtype)
 
 
-def _scale(text: str, capitals: int) -> float:
-    (_, height), _ = cv2.getTextSize("H", _FONT, 1.0, 1)
-    return capitals / height
-
-
-def _widest(text: str, room: int) -> float:
-    """The scale at which the text fills `room` pixels."""
-    (width, _), _ = cv2.getTextSize(text, _FONT, 1.0, 1)
-    return max(room, 1) / max(width, 1)
-
-
 def _coverage(
-    size: tuple[int, int], text: str, margin: int, scale: float, stroke: int
-) -> np.ndarray:
-    """How much of each pixel the strokes cover, 0..1, `[H, W, 1]`."""
-    canvas = np.zeros(size, np.uint8)
-    foot = (margin, size[0] - margin)
-    cv2.putText(canvas, text, foot, _FONT, scale, (255,), stroke, cv2.LINE_AA)
-    return canvas[..., None] / np.float32(255)
+    size: tuple[int, int], text: str, foot: tuple[int, int], height: float, stroke: int
+) -> NDArray[np.float32]:
+    """How much of each pixel the letters, `stroke` pixels fatter, cover: 0..1, `[H, W, 1]`."""
+    canvas = Image.new("L", size)
+    font = ImageFont.load_default(height)  # comes with Pillow
+    ImageDraw.Draw(canvas).text(foot, text, 255, font, anchor="ls", stroke_width=stroke)
+    return np.asarray(canvas, np.float32)[..., None] / np.float32(255)
