@@ -324,10 +324,12 @@ def _unclamped(module: nn.Module, graph: fx.Graph, scores: Any) -> fx.Node:
     It says nothing of a class that is not in the picture yet, and gives no gradient to draw it by.
     """
     pool = scores.args[0]
-    relu = pool.args[0]
-    if pool.op == relu.op == "call_module" and isinstance(
-        module.get_submodule(relu.target), nn.ReLU
+    if pool.op != "call_module" or not isinstance(
+        module.get_submodule(pool.target), nn.AdaptiveAvgPool2d
     ):
+        return scores
+    relu = pool.args[0]
+    if isinstance(module.get_submodule(relu.target), nn.ReLU):
         with graph.inserting_before(pool):
             pool = graph.call_module(pool.target, relu.args)
             return graph.call_function(torch.flatten, (pool, 1))

@@ -204,5 +204,5 @@ def test_a_tour_visits_classes_beside_layers():
 def test_a_class_that_is_not_known_is_named_where_it_stands_in_a_tour():
     item = "{cycle: [class: tabbi, fire5], every: 4s, fade: 1s}"
     assert complaints(f"objectives: [{item}]")[0].startswith(
-        "p.yaml:1:31: objectives.0.cycle.0.class: unknown class 'tabbi' (nearest: tabby, "
+        "p.yaml:1:30: objectives.0.cycle.0.class: unknown class 'tabbi' (nearest: tabby, "
     )
