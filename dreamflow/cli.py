@@ -5,6 +5,7 @@ Nothing heavy is imported before a command that needs it runs, so that `--help` 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -23,14 +24,17 @@ from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageEr
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
     PATH,
+    at_option,
     clip_options,
     computing_options,
     output_option,
+    overwrite_option,
     processors,
     rendering_options,
     seed_argument,
     set_option,
     source_argument,
+    span_options,
     voice,
     zoom_options,
     zoom_rendering_options,
@@ -154,6 +158,7 @@ def cli() -> None:
 @cli.command()
 @source_argument
 @clip_options
+@at_option
 @rendering_options
 @click.pass_obj
 def video(
@@ -235,6 +240,23 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if value is not None}
     given.setdefault("threads", processors())
     return given
+
+
+@cli.command()
+@source_argument
+@clip_options
+@rendering_options
+@click.pass_obj
+def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
+    """Show in seconds how the dream will move with the clip IN, without dreaming it.
+
+    A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
+    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    """
+    request = _request(source, **options)
+    from dreamflow.preview import render_preview
+
+    _follow(render_preview(request), request, progress, interrupts)
 
 
 def _request(
@@ -362,17 +384,20 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show and check presets."""
+    """List, show, check and draw presets."""
 
 
 @presets.command("list")
 @voice
 def list_presets() -> None:
-    """List the presets that come with dreamflow."""
+    """List the presets that come with dreamflow, by family."""
     from dreamflow import preset
 
-    rows = [(each.name, each.network, each.description) for each in preset.shipped()]
-    write_out(_table([("preset", "network", "description"), *rows]))
+    shipped = preset.shipped()
+    rows = [(f"  {each.name}", each.network, each.description) for each in shipped]
+    lines = zip(shipped, _table(rows).splitlines(), strict=True)
+    for family, members in itertools.groupby(lines, lambda line: line[0].family):
+        write_out("\n".join([family, *(line for _, line in members)]))
 
 
 @presets.command("show")
@@ -436,6 +461,23 @@ def sheet_of_presets(
             if sys.stderr.isatty():
                 print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
             interrupts.check(f"stopped after {event.done} presets, {target} is not written")
+
+
+@presets.command("plot")
+@click.argument("name", metavar="NAME|FILE")
+@output_option
+@span_options
+@set_option
+@overwrite_option
+@voice
+def plot_preset(
+    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+) -> None:
+    """Draw the curves and layer weights of a preset over a render, as a picture."""
+    from dreamflow import plots
+
+    length = plots.Span(**span)
+    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
 
 
 @presets.command()

@@ -134,6 +134,8 @@ def _look_options(default: str) -> Decorator:
     )
 
 
+overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.")
+
 computing_options = _together(
     click.option(
         "--device",
@@ -146,7 +148,7 @@ computing_options = _together(
         metavar="N",
         help="CPU threads; equal pictures need equal threads.  [default: all CPUs]",
     ),
-    click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists."),
+    overwrite_option,
     click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
@@ -190,6 +192,10 @@ stall_option = click.option(
     help="Give up on an encoder that takes nothing for so long.  [default: 60]",
 )
 
+at_option = click.option(
+    "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
+)
+
 clip_options = _together(
     click.option(
         "--start",
@@ -213,9 +219,6 @@ clip_options = _together(
         metavar="FILE",
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
-    ),
-    click.option(
-        "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
     ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
@@ -259,4 +262,26 @@ zoom_options = _together(
         help="Stream without end, as MPEG-TS: `-o -` for a player's pipe, or a file.",
     ),
     stall_option,
+)
+
+span_options = _together(
+    click.option(
+        "--frames",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Length of the render.  [default: 10 s, or until after the last key]",
+    ),
+    click.option(
+        "--duration", type=_moment, metavar="TIME", help="Length of the render: 12.5, 1:02.5, 48f."
+    ),
+    click.option(
+        *("--input", "clip"), type=PATH, metavar="CLIP", help="As long, and as fast, as this clip."
+    ),
+    click.option(
+        "--fps",
+        "rate",
+        type=_rate,
+        metavar="RATE",
+        help="Frame rate of the render.  [default: that of CLIP, else the preset's reference_fps]",
+    ),
 )

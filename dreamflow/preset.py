@@ -78,6 +78,7 @@ class Preset(Stage):
     """All settings of a render, checked."""
 
     description: str = setting("", "What it looks like, in one line.")
+    family: str = setting("", "Kind of look; `dreamflow presets list` groups by it.")
     network: str = setting(
         "squeezenet1_1", "Network to dream with: a name (see `dreamflow layers`) or a weights file."
     )
@@ -120,6 +121,16 @@ class Preset(Stage):
     """The curves' numbers for each output frame of one render."""
     _places: _Places = PrivateAttr(default_factory=_Places)
     """Where the values of a file stand, by dotted path; the key of a curve's mapping follows it."""
+
+    @property
+    def curves(self) -> "dict[str, Curve]":
+        """What moves, by dotted path (`dream.steps`, `objectives.0.weight`)."""
+        return dict(self._curves)
+
+    @property
+    def tracks(self) -> dict[str, tuple[float, ...]]:
+        """The curves' numbers for each output frame, by dotted path; empty until `resolved`."""
+        return dict(self._tracks)
 
     def sound_expressions(self) -> dict[str, str]:
         """The settings that listen to the sound, each with the expression that does.
@@ -952,20 +963,41 @@ class PresetSummary:
     name: str
     description: str
     network: str
+    family: str
+    """One of `FAMILIES`."""
+
+
+FAMILIES = (
+    *(
+        "creatures",
+        "textures",
+        "strokes",
+        "subtle",
+        "wild",
+        "music",
+        "tours",
+        "zoom",
+        "other networks",
+    ),
+)
+"""The kinds of look that come with dreamflow, in the order they are listed."""
 
 
 def shipped() -> list[PresetSummary]:
-    """The presets that come with dreamflow, by name."""
-    return [_summary(path) for path in _shipped_paths()]
+    """The presets that come with dreamflow, by family and name."""
+    summaries = [_summary(path.stem) for path in _shipped_paths()]
+    return sorted(summaries, key=lambda each: FAMILIES.index(each.family))
 
 
-def _summary(path: Path) -> PresetSummary:
-    """What a file says of itself, without its curves: they need NumPy, and a list must be quick."""
-    entries = _read_levels(_Source(path, path.name), []).entries
-    found = {key: entries[key] for key in ("description", "network") if key in entries}
-    texts = {key: str(plain(node)) for key, node in found.items()}
-    defaults = {"network": Preset.model_fields["network"].default, "description": ""}
-    return PresetSummary(path.stem, **(defaults | texts))
+def _summary(name: str) -> PresetSummary:
+    """What a shipped preset says of itself; its curves are not read, which would take NumPy."""
+    entries = _read_levels(_find_shipped(name), []).entries
+    told = {key: plain(node) for key, node in entries.items() if key in _SUMMARY}
+    defaults = {key: Preset.model_fields[key].default for key in _SUMMARY}
+    return PresetSummary(name, **(defaults | told))
+
+
+_SUMMARY = ("description", "network", "family")
 
 
 def _shipped_paths() -> list[Path]:

@@ -236,11 +236,12 @@ def preset_sheet(
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[SheetProgress, None, None]:
-    """Dream a picture with every preset (the shipped ones unless named); write all on one sheet.
+    """Dream a picture with every preset named, or the shipped ones; write all on one sheet.
 
-    `cell` is the long side of each picture, in pixels. The first cell is the picture itself. A
-    preset whose network cannot be had leaves its cell empty, with a warning. Raises OutputError
-    before any work if `output` is taken, PresetError for a wrong preset.
+    Shipped ones whose weights would have to be fetched are left out unless they are named. `cell`
+    is the long side of each picture, in pixels. The first cell is the picture itself. A preset
+    whose network cannot be had leaves its cell empty, with a warning. Raises OutputError before any
+    work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
     check_input_survives(output, [image])
@@ -257,8 +258,17 @@ def preset_sheet(
 
 
 def _chosen(names: Sequence[str] | None) -> dict[str, Preset]:
-    listed = [each.name for each in presets.shipped()] if names is None else names
+    listed = _at_hand() if names is None else names
     return {name: presets.load(name) for name in listed}
+
+
+def _at_hand() -> list[str]:
+    """The shipped presets whose network needs no download, in the order they are listed."""
+    return [
+        each.name
+        for each in presets.shipped()
+        if networks.where_weights_are(each.network) != "downloaded on first use"
+    ]
 
 
 def _at_most(array: Array, long_side: int) -> Array:

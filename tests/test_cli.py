@@ -144,9 +144,19 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
 
 def test_every_shipped_preset_is_listed_and_passes_the_check(call):
     _, out, _ = call("presets", "list")
-    names = [line.split()[0] for line in out[1:]]
+    names = [line.split()[0] for line in out if line.startswith("  ")]
     assert options.DEFAULT_PRESET in names
     assert call("presets", "check", *names)[0] == 0
+
+
+def test_presets_are_listed_in_families_with_their_networks(call):
+    _, out, _ = call("presets", "list")
+    families = [line for line in out if not line.startswith(" ")]
+    assert families[:2] == ["creatures", "textures"]
+    assert "wild" in families
+    (vgg,) = [line.split() for line in out if "vgg-painterly" in line]
+    assert vgg[1] == "vgg16"
+    assert out.index("music") < out.index(next(line for line in out if "heartbeat" in line))
 
 
 def test_the_schema_is_json(call):

@@ -17,7 +17,7 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "job", "render", "sheets", "zoom", "zoom_job"},
+    "running": {"caption", "job", "plots", "preview", "render", "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "seeds", "video.colors", "video.ffmpeg", "video.probe", "video.reader",
               "video.scratch", "video.sequences", "video.stills", "video.stream",

@@ -1,31 +1,57 @@
-"""Make README's pictures and tables anew: `python samples/gallery/make.py`.
+"""Make README's pictures and tables anew: `python samples/gallery/make.py [PRESET...]`.
 
 The moving picture is the sample clip in the default look; each preset is shown on a frame of the
-clip, as it is when settled, and on a portrait.
+clip, as it is when settled, and on a portrait, which hears a middling sound. A tour is shown on two
+frames of the clip, for a picture stands still. With PRESETs only the pictures of these are made.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from dreamflow import job, preset
-from dreamflow.frames import Box, Moment
+from PIL import Image
+
+from dreamflow import audio, job, plots, preset, preview
+from dreamflow.frames import Array, Box, Moment, to_array, to_image
+from dreamflow.networks import DEFAULT
+from dreamflow.preset import PresetSummary
+from dreamflow.render import RenderedFrame
+from dreamflow.video.reader import resized
+from dreamflow.video.stills import Still, read_still, write_still
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
-MOMENT = Moment.parse("1.5")
-HEIGHT = 150
+MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
+PREVIEW_FRAME = 38
+HEIGHT = 216
+"""Of the pictures, in pixels."""
+SHOWN = 150
+"""Height at which README shows them, so that they are sharp on dense screens."""
+
+COLUMNS = {
+    "clip": "on the sample clip",
+    "still": "on a portrait",
+    "early": "early in the sample clip",
+    "late": "late in it",
+}
 
 
-def main() -> None:
-    make_moving_picture()
+def main(names: Sequence[str]) -> None:
+    if not names:
+        make_moving_picture()
     for look in preset.shipped():
-        make_stills(look.name)
+        if look.name in names or not names:
+            make_stills(look)
+    if not names:
+        make_plot_and_preview()
     fill_readme()
 
 
@@ -37,13 +63,28 @@ def make_moving_picture() -> None:
     finish(job.render_video(small))
 
 
-def make_stills(name: str) -> None:
-    for kind, source in (("clip", CLIP), ("still", PORTRAIT)):
-        target = str(HERE / f"{name}-{kind}.jpg")
-        request = job.VideoRequest(
-            source, target, preset.load(name), size=Box(4096, 270), overwrite=True
-        )
-        finish(job.render_look(request, MOMENT) if kind == "clip" else job.render_picture(request))
+TOUR = """
+extends: base
+description: A tour of three layers over fine strokes, that breathes.
+objectives:
+  - {cycle: [fire5, fire7, fire9], every: 4s, fade: 1s}
+  - {layer: fire3, weight: 0.5, octaves: [0, 1]}
+dream: {step_size: "2.5 + sin(2*pi*t/60)"}
+follow: {decay: {0: 0.985, 3s: 0.95, 8s: 0.99, ease: spline}}
+"""
+"""README's examples of what moves, in one preset."""
+
+
+def make_plot_and_preview() -> None:
+    with TemporaryDirectory() as folder:
+        look, film = Path(folder, "tour.yaml"), Path(folder, "preview.mp4")
+        look.write_text(TOUR, encoding="utf-8")
+        span = plots.Span(duration=Moment.parse("12"))
+        plots.plot_preset(str(look), HERE / "plot.png", span, overwrite=True)
+        request = job.VideoRequest(CLIP, str(film), preset.load(str(look)))
+        for event in preview.render_preview(request):
+            if isinstance(event, RenderedFrame) and event.index == PREVIEW_FRAME:
+                write_still(HERE / "preview.jpg", to_array(event.image))
 
 
 def finish(events: Iterable[object]) -> None:
@@ -51,10 +92,38 @@ def finish(events: Iterable[object]) -> None:
         pass
 
 
+def kinds(look: PresetSummary) -> tuple[str, ...]:
+    """The pictures there are of a preset; none where the weights do not come with dreamflow."""
+    if look.network != DEFAULT:
+        return ()
+    return ("early", "late") if look.family == "tours" else ("clip", "still")
+
+
+def make_stills(look: PresetSummary) -> None:
+    for kind in kinds(look):
+        shown = dreamed_portrait(look.name) if kind == "still" else frame(look.name, MOMENTS[kind])
+        small = Image.fromarray(resized(shown, Box(4096, HEIGHT).fit(*shown.shape[1::-1])))
+        small.save(HERE / f"{look.name}-{kind}.jpg", quality=85, optimize=True)
+
+
+def frame(name: str, moment: Moment) -> Array:
+    """The settled frame at that moment of the clip."""
+    request = job.VideoRequest(CLIP, "", preset.load(name))
+    *_, last = job.render_moment(request, moment)
+    assert isinstance(last, job.RenderedFrame)
+    return to_array(last.image)
+
+
+def dreamed_portrait(name: str) -> Array:
+    engine = job.prepare(preset.load(name), Fraction(30), "auto", 2, sound=audio.steady(0.5))
+    portrait = to_array(to_image(read_still(PORTRAIT)))
+    return job.dream_still(Still(resized(portrait, (384, 384))), engine).pixels
+
+
 def fill_readme() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    text = between("presets", preset_table(), text)
+    text = between("presets", preset_tables(), text)
     text = between("settings", preset.settings_markdown(), text)
     path.write_text(text, encoding="utf-8")
     write_schema()
@@ -66,15 +135,26 @@ def write_schema() -> None:
     (ROOT / "presets" / "schema.json").write_text(text + "\n", encoding="utf-8")
 
 
-def preset_table() -> str:
-    rows = ["| preset | on the sample clip | on a portrait |", "|---|---|---|"]
-    for look in preset.shipped():
-        clip, still = (
-            f'<img src="samples/gallery/{look.name}-{kind}.jpg" height="{HEIGHT}">'
-            for kind in ("clip", "still")
-        )
-        rows.append(f"| **{look.name}**<br>{look.description} | {clip} | {still} |")
-    return "\n".join(rows)
+def preset_tables() -> str:
+    """A heading and a table for each family."""
+    families = itertools.groupby(preset.shipped(), lambda look: look.family)
+    return "\n\n".join(f"### {name.capitalize()}\n\n{table(list(all))}" for name, all in families)
+
+
+def table(looks: Sequence[PresetSummary]) -> str:
+    titles = [COLUMNS[kind] for kind in kinds(looks[0])] or ["network"]
+    rows = [["preset", *titles], ["---"] * (1 + len(titles))]
+    for look in looks:
+        shown = pictures(look) or [f"`{look.network}`"]
+        rows.append([f"**{look.name}**<br>{look.description}", *shown])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def pictures(look: PresetSummary) -> list[str]:
+    return [
+        f'<img src="samples/gallery/{look.name}-{kind}.jpg" height="{SHOWN}">'
+        for kind in kinds(look)
+    ]
 
 
 def between(marker: str, content: str, text: str) -> str:
@@ -83,4 +163,4 @@ def between(marker: str, content: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
