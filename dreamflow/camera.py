@@ -88,8 +88,28 @@ def move(image: Tensor, by: Matrix, border: Border, fill: Tensor | None = None) 
     moved = _sample(_low_passed(image, by), x, y, border)
     if border != "outpaint" or fill is None:
         return moved
-    inside = ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).to(image.dtype)
-    return fill + (moved - fill) * inside
+    return fill + (moved - fill) * _inside(x, y, image)
+
+
+def _inside(x: Tensor, y: Tensor, image: Tensor) -> Tensor:
+    """1 where a place is in the picture, else 0."""
+    height, width = image.shape[-2:]
+    within = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    return within.to(image.dtype)
+
+
+def move_along(image: Tensor, flow: Tensor, by: Matrix, border: Border) -> Tensor:
+    """The picture pulled along `flow`, as `warp.backward` does, after the move; one resampling.
+
+    Convention: image [1, C, H, W], flow [1, 2, H, W] on the output grid. Beyond the border it goes
+    on as `move` says; for `outpaint` there is nothing: 0.
+    """
+    height, width = image.shape[-2:]
+    across = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    down = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    x, y = _through(np.linalg.inv(by), flow[0, 0] + across, flow[0, 1] + down)
+    moved = _sample(_low_passed(image, by), x, y, border)
+    return moved * _inside(x, y, image) if border == "outpaint" else moved
 
 
 def coverage(by: Matrix, like: Tensor) -> Tensor:
@@ -126,10 +146,15 @@ def between(
 
 
 def _sources(inverse: Matrix, height: int, width: int, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel comes from, x and y `[1, H, W]`; from afar what lies behind the viewer."""
-    rows = torch.from_numpy(inverse).to(image.device, torch.float32)
+    """Where each pixel comes from, x and y `[1, H, W]`."""
     x = torch.arange(width, device=image.device, dtype=torch.float32)
     y = torch.arange(height, device=image.device, dtype=torch.float32)[:, None]
+    return _through(inverse, x, y)
+
+
+def _through(inverse: Matrix, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix applied to places, `[1, H, W]` each; from afar what lies behind the viewer."""
+    rows = torch.from_numpy(inverse).to(x.device, torch.float32)
     from_x, from_y, depth = (row[0] * x + row[1] * y + row[2] for row in rows)
     depth = depth.clamp(min=1e-3)
     return (from_x / depth)[None], (from_y / depth)[None]

@@ -8,9 +8,11 @@ whole stylised frame).
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
-from dreamflow import warp
+from dreamflow import camera, warp
+from dreamflow.camera import Border, Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
@@ -40,6 +42,20 @@ class Canvas:
     """What its colours are pulled to."""
 
 
+@dataclass(frozen=True)
+class Move:
+    """What the camera does to a dream that is carried to another frame."""
+
+    by: Matrix
+    border: Border
+
+
+STANDING = Move(np.eye(3), "reflect")
+
+_LEAST_WEIGHT = 0.01
+"""Of a place in a cross-fade; what is followed less surely fades away."""
+
+
 def follow(
     carry: Carry,
     source: Tensor,
@@ -47,12 +63,41 @@ def follow(
     settings: Follow,
     frames_per_second: float,
     reference_fps: float,
+    move: Move = STANDING,
 ) -> Tensor:
     """The start image of the frame after `carry`: its source with the carried dream on it."""
-    carried = warp.backward(carry.residual, correspondence.flow_to_previous)
+    carried = _carried(carry, correspondence, move)
     mask = soften(correspondence.reliable, settings.softness)
     kept = settings.decay ** (reference_fps / frames_per_second)
     return (source + carried * mask * kept).clamp(0, 1)
+
+
+def between(
+    neighbours: tuple[Carry, Carry],
+    found: tuple[Correspondence, Correspondence],
+    moves: tuple[Move, Move],
+    share: float,
+    settings: Follow,
+) -> Tensor:
+    """The residual of a frame that was not dreamed, from the dreamed ones before and after it.
+
+    Both are carried to it and cross-faded, `share` being that of the latter; where only one of them
+    can be followed, it stands alone.
+    """
+    early, late = (
+        soften(each.reliable, settings.softness) * weight
+        for each, weight in zip(found, (1 - share, share), strict=True)
+    )
+    first, second = map(_carried, neighbours, found, moves)
+    return (first * early + second * late) / (early + late).clamp(min=_LEAST_WEIGHT)
+
+
+def _carried(carry: Carry, correspondence: Correspondence, move: Move) -> Tensor:
+    """The residual on the current frame's grid, not yet masked, in one resampling."""
+    flow = correspondence.flow_to_previous
+    if np.array_equal(move.by, STANDING.by):
+        return warp.backward(carry.residual, flow)
+    return camera.move_along(carry.residual, flow, move.by, move.border)
 
 
 def soften(mask: Tensor, sigma: float) -> Tensor:

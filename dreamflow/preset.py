@@ -976,7 +976,7 @@ FAMILIES = (
         "wild",
         "music",
         "tours",
-        "zoom",
+        "zooms",
         "other networks",
     ),
 )

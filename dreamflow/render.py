@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import classes, color, feedback, objectives, warp
+from dreamflow import camera, classes, color, feedback, objectives, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
-from dreamflow.feedback import Canvas, Carry
+from dreamflow.feedback import STANDING, Canvas, Carry, Move
 from dreamflow.flow import FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.objectives import Term
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dreamflow.settings import AnyObjective, Dream
 
 logger = logging.getLogger("dreamflow")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -110,22 +113,94 @@ def render(
     """Dream every frame of `sources` (arrays `[H, W, 3]` of one size) in order.
 
     `first_index` is the source index of the first one, `carry` the state after the frame before
-    it; without one the first frame is dreamed from scratch.
+    it; without one the first frame is dreamed from scratch. Where `cadence` leaves frames out, they
+    wait until the next dreamed one is there; their state is that of the last one.
     """
-    for index, array in enumerate(sources, first_index):
-        began = time.perf_counter()
+    numbered = enumerate(sources, first_index)
+    for group in _groups(numbered, engine.preset.cadence, alone=carry is None):
+        began, before = time.perf_counter(), carry
+        frames = [_Waiting.of(engine, index, array) for index, array in group]
+        carry, from_scratch = _dream_last(frames, before)
+        for place, frame in enumerate(frames[:-1]):
+            assert before is not None  # the first frame of all is alone
+            residual = _residual_between(frames, place, before, carry)
+            yield frame.finished(residual, before, began)
+            began = time.perf_counter()
+        yield frames[-1].finished(carry.residual, carry, began, from_scratch=from_scratch)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A frame that was read, and what is needed to finish it."""
+
+    index: int
+    engine: Engine
+    """With the plain numbers in force at it."""
+    full: Tensor
+    source: Tensor
+    """The same at the size flow and dream run at."""
+
+    @classmethod
+    def of(cls, engine: Engine, index: int, array: Array) -> _Waiting:
         now = engine.at(index)
         full = to_image(array, engine.device)
-        source = shrink(full, now.preset.dream.size)
-        start = start_image(now, carry, source)
-        if start is None:
-            dreamed = dream_from_scratch(now, source, index)
-        else:
-            dreamed = dream_on(now, start, source, index)
-        carry = Carry(index, source, dreamed - source)
-        image = compose(full, carry.residual)
-        seconds = time.perf_counter() - began
-        yield RenderedFrame(index, image, carry, start is None, seconds, now.preset.objectives)
+        return cls(index, now, full, shrink(full, now.preset.dream.size))
+
+    def finished(
+        self, residual: Tensor, carry: Carry, began: float, *, from_scratch: bool = False
+    ) -> RenderedFrame:
+        image = compose(self.full, residual)
+        seconds, terms = time.perf_counter() - began, self.engine.preset.objectives
+        return RenderedFrame(self.index, image, carry, from_scratch, seconds, terms)
+
+
+def _groups(items: Iterable[Item], size: int, *, alone: bool) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter; the first item `alone` if so wished."""
+    group: list[Item] = []
+    for item in items:
+        group.append(item)
+        if alone or len(group) == size:
+            yield group
+            group, alone = [], False
+    if group:
+        yield group
+
+
+def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry, bool]:
+    """The state after the last of the frames, the others skipped, and whether it has no past."""
+    last, gap = frames[-1], len(frames)
+    start = start_image(last.engine, carry, last.source, _camera_move(frames), gap)
+    if start is None:
+        dreamed = dream_from_scratch(last.engine, last.source, last.index)
+    else:
+        dreamed = dream_on(last.engine, start, last.source, last.index, gap)
+    return Carry(last.index, last.source, dreamed - last.source), start is None
+
+
+def _residual_between(
+    frames: Sequence[_Waiting], place: int, before: Carry, after: Carry
+) -> Tensor:
+    """What to lay on a frame that was skipped, so that the dream does not blink.
+
+    A frame that neither of its dreamed neighbours can be followed to is dreamed itself.
+    """
+    frame, settings = frames[place], frames[place].engine.preset.follow
+    found = [correspond(frame.engine.flow, frame.source, near.source) for near in (before, after)]
+    if found[0].reliable.maximum(found[1].reliable).mean() < settings.restart:
+        return dream_from_scratch(frame.engine, frame.source, frame.index) - frame.source
+    forth, back = _camera_move(frames[: place + 1]), _camera_move(frames[place + 1 :])
+    moves = (forth, Move(np.linalg.inv(back.by), back.border))
+    share = (place + 1) / len(frames)
+    return feedback.between((before, after), (found[0], found[1]), moves, share, settings)
+
+
+def _camera_move(frames: Sequence[_Waiting]) -> Move:
+    """What the camera does in the time of these frames."""
+    size = (frames[0].source.shape[-2], frames[0].source.shape[-1])
+    presets = [frame.engine.preset for frame in frames]
+    rate = float(frames[0].engine.rate)
+    steps = [camera.matrix(p.camera, size, p.reference_fps / rate) for p in presets]
+    return Move(camera.composed(steps), presets[0].camera.border)
 
 
 def check_names(preset: Preset) -> None:
@@ -163,8 +238,10 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
         )  # fmt: skip
 
 
-def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor | None:
-    """The source with the carried dream on it; None where there is nothing to carry.
+def start_image(
+    engine: Engine, carry: Carry | None, source: Tensor, move: Move = STANDING, gap: int = 1
+) -> Tensor | None:
+    """The source, `gap` frames after `carry`, with the carried dream on it; None without one.
 
     The motion could be found in a thread while the frame before is dreamed; on two cores that made
     the whole render slower by a seventh, as the threads of both wait for each other.
@@ -175,8 +252,8 @@ def start_image(engine: Engine, carry: Carry | None, source: Tensor) -> Tensor |
     correspondence = correspond(engine.flow, source, carry.source)
     if correspondence.reliable.mean() < settings.restart:
         return None
-    fps, reference = float(engine.rate), engine.preset.reference_fps
-    return feedback.follow(carry, source, correspondence, settings, fps, reference)
+    fps, reference = float(engine.rate) / gap, engine.preset.reference_fps
+    return feedback.follow(carry, source, correspondence, settings, fps, reference, move)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
@@ -187,13 +264,13 @@ def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     return settle_color(engine, dreamed, source, preset.color.strength)
 
 
-def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int) -> Tensor:
-    """The few steps of a frame that starts from a carried dream."""
+def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int, gap: int = 1) -> Tensor:
+    """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset = engine.preset
     settings = gentler(preset)
     dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
-    per_frame = 1 - (1 - preset.color.rate) ** (preset.reference_fps / float(engine.rate))
-    return settle_color(engine, dreamed, source, per_frame)
+    reference_frames = gap * preset.reference_fps / float(engine.rate)
+    return settle_color(engine, dreamed, source, 1 - (1 - preset.color.rate) ** reference_frames)
 
 
 def gentler(preset: Preset) -> Dream:

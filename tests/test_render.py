@@ -23,6 +23,7 @@ from tiny import (
 from dreamflow import networks, preset, warp
 from dreamflow.dream import dream
 from dreamflow.errors import BadMediaError, PresetError
+from dreamflow.feedback import Carry
 from dreamflow.frames import to_array, to_image
 from dreamflow.render import Engine, compose, dream_size, render, warn_of_dropped_octaves
 
@@ -467,3 +468,78 @@ def test_an_unknown_network_is_named_where_it_was_written(tmp_path, monkeypatch)
         PresetError, match=r"^p\.yaml:1:10: network: unknown network 'vgg61' \(near"
     ):
         Engine.build(preset.load("p.yaml"), Fraction(24))
+
+
+# ── frames between dreamed ones ──
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9])
+def test_every_frame_of_a_clip_comes_out_once_at_any_cadence(count):
+    engine = make_engine(make_preset(dream=DREAM, cadence=3))
+    assert [frame.index for frame in rendered(panning_clip(count), engine)] == list(range(count))
+
+
+def test_no_frame_left_out_of_the_dreaming_shows_its_raw_source():
+    """Strobing: a gap carries about as much of the dream as the frames on both its sides."""
+    clip = panning_clip(9)
+    frames = rendered(clip, make_engine(make_preset(dream=DREAM, cadence=4)))
+    amounts = [
+        float((frame.image - to_image(source)).abs().mean())
+        for frame, source in zip(frames, clip, strict=True)
+    ]
+    for gap in (amounts[0:5], amounts[4:9]):
+        assert min(gap[1:4]) > 0.8 * min(gap[0], gap[4])
+
+
+def test_frames_left_out_keep_their_own_source_sharp():
+    """With a dream of nothing, what comes out is the source itself, not a mix of its neighbours."""
+    clip = panning_clip(5)
+    frames = rendered(clip, make_engine(make_preset(**ASLEEP, cadence=4)))
+    for frame, source in zip(frames, clip, strict=True):
+        assert np.array_equal(to_array(frame.image), source)
+
+
+def test_only_every_nth_frame_of_a_clip_is_dreamed():
+    engine = make_engine(make_preset(dream=DREAM, cadence=4))
+    frames = rendered(still_clip(9), engine)
+    assert [frame.carry.index for frame in frames] == [0, 0, 0, 0, 4, 4, 4, 4, 8]
+
+
+def test_a_cut_within_a_gap_blends_nothing_across_it():
+    """Each side of it is followed to the neighbour on its own side."""
+    one, other = to_array(texture(48, 64, seed=1)), to_array(texture(48, 64, seed=2))
+    clip = [one, one, one, other, other]
+    frames = rendered(clip, make_engine(make_preset(dream=DREAM, cadence=4)))
+    residuals = [frame.image - to_image(source) for frame, source in zip(frames, clip, strict=True)]
+    near = float((residuals[1] - residuals[0]).abs().mean())
+    far = float((residuals[3] - residuals[0]).abs().mean())
+    assert near < 0.5 * far
+
+
+# ── a camera over a clip ──
+
+
+def test_the_dream_zooms_over_a_clip_that_stands_still():
+    """Without new dreaming a residual runs away from the centre; the scene stays."""
+    still = {"dream": {"steps": 0}, "follow": {"steps": 0, "flow": "none", "decay": 1.0}}
+    look = make_preset(**still, color={"anchor": "none"}, camera={"zoom": 1.05})
+    source = to_image(np.full((64, 64, 3), 100, np.uint8))
+    residual = torch.zeros(1, 3, 64, 64)
+    residual[..., 30:34, 42:46] = 0.4
+    clip = [np.full((64, 64, 3), 100, np.uint8)] * 8
+    for cadence in (1, 3):
+        engine = make_engine(look.model_copy(update={"cadence": cadence}))
+        frames = rendered(clip, engine, first_index=1, carry=Carry(0, source, residual))
+        for frame in frames:
+            row, column = divmod(int((frame.image - source)[0, 0].argmax()), 64)
+            assert abs(column - (31.5 + 12 * 1.05**frame.index)) <= 2.5
+            assert abs(row - 31.5) <= 2.5
+            assert float(frame.image[..., :8, :8].std()) < 1e-3
+
+
+def test_a_camera_that_stands_changes_nothing():
+    clip = panning_clip(4)
+    plain = rendered(clip)
+    standing = rendered(clip, make_engine(make_preset(dream=DREAM, camera={"center_x": 0.1})))
+    for one, other in zip(plain, standing, strict=True):
+        assert torch.equal(one.image, other.image)

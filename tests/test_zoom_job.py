@@ -299,7 +299,7 @@ def test_the_command_makes_a_film(target, capsys):
     code, error = call(capsys, "--solid", "#203040", "-o", target, "--frames", 3, *QUICK)
     assert (code, error) == (0, "")
     assert probe(target).frame_count == 3
-    assert embedded_settings(target).count("For zooms") == 1  # the look called dive
+    assert embedded_settings(target).count("zoom: 1.02") == 1  # the look called dive
 
 
 @pytest.mark.parametrize(

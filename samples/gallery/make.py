@@ -2,7 +2,8 @@
 
 The moving picture is the sample clip in the default look; each preset is shown on a frame of the
 clip, as it is when settled, and on a portrait, which hears a middling sound. A tour is shown on two
-frames of the clip, for a picture stands still. With PRESETs only the pictures of these are made.
+frames of the clip, for a picture stands still; a zoom on two frames of its way down into the deep
+field of Hubble. With PRESETs only the pictures of these are made.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from dreamflow import audio, job, plots, preset, preview
+from dreamflow import audio, job, plots, preset, preview, seeds, zoom
 from dreamflow.frames import Array, Box, Moment, to_array, to_image
 from dreamflow.networks import DEFAULT
 from dreamflow.preset import PresetSummary
@@ -29,6 +30,9 @@ from dreamflow.video.stills import Still, read_still, write_still
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
+SKY = HERE.parent / "hubble.jpg"
+DEPTHS = {"near": 20, "deep": 100}
+"""Frames at which zooms are shown."""
 MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
 PREVIEW_FRAME = 38
 HEIGHT = 216
@@ -41,6 +45,8 @@ COLUMNS = {
     "still": "on a portrait",
     "early": "early in the sample clip",
     "late": "late in it",
+    "near": "soon after the start",
+    "deep": "three seconds in",
 }
 
 
@@ -96,14 +102,29 @@ def kinds(look: PresetSummary) -> tuple[str, ...]:
     """The pictures there are of a preset; none where the weights do not come with dreamflow."""
     if look.network != DEFAULT:
         return ()
-    return ("early", "late") if look.family == "tours" else ("clip", "still")
+    special = {"tours": ("early", "late"), "zooms": ("near", "deep")}
+    return special.get(look.family, ("clip", "still"))
 
 
 def make_stills(look: PresetSummary) -> None:
+    if look.family == "zooms":
+        make_zoom_stills(look.name)
+        return
     for kind in kinds(look):
         shown = dreamed_portrait(look.name) if kind == "still" else frame(look.name, MOMENTS[kind])
         small = Image.fromarray(resized(shown, Box(4096, HEIGHT).fit(*shown.shape[1::-1])))
         small.save(HERE / f"{look.name}-{kind}.jpg", quality=85, optimize=True)
+
+
+def make_zoom_stills(name: str) -> None:
+    rules = {"multiple": 2, "take": 0, "max_pixels": 10**8}
+    sky = to_image(seeds.draw(SKY, Box(384, HEIGHT), **rules))
+    engine = job.prepare(preset.load(name), Fraction(30), "auto", 2, frame_count=300)
+    kinds = {index: kind for kind, index in DEPTHS.items()}
+    for shown in zoom.render_zoom(sky, engine, max(kinds) + 1):
+        if shown.index in kinds:
+            small = Image.fromarray(to_array(shown.image))
+            small.save(HERE / f"{name}-{kinds[shown.index]}.jpg", quality=80, optimize=True)
 
 
 def frame(name: str, moment: Moment) -> Array:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamflow import dream, networks, objectives, preset, render
+from dreamflow import dream, networks, objectives, preset, render, zoom
 from dreamflow.frames import Moment, to_image
 from dreamflow.job import VideoRequest, prepare, render_video
 from dreamflow.video.reader import open_clip
@@ -61,6 +61,21 @@ def test_a_whole_render_against_its_bare_passes(compare, engine, sources, tmp_pa
             bare_passes(engine, size, render.gentler(engine.preset))
 
     assert compare("whole render / bare passes (at most 1.3)", whole, bare, rounds=5) <= 1.3
+
+
+def test_a_zoom_frame_against_its_bare_passes(compare):
+    """Moving, refreshing and colouring the picture, and shaping the gradient, are the rest."""
+    engine = prepare(preset.load("dive"), Fraction(30), "cpu", THREADS)
+    seed = to_image(torch.randint(0, 256, (180, 320, 3), dtype=torch.uint8).numpy())
+    first = next(zoom.render_zoom(seed, engine))
+
+    def frame() -> None:
+        next(zoom.render_zoom(seed, engine, canvas=first.carry))
+
+    def bare() -> None:
+        bare_passes(engine, (180, 320), render.gentler(engine.preset))
+
+    assert compare("zoom frame / bare passes (at most 1.2)", frame, bare, rounds=11) <= 1.2
 
 
 def test_a_carried_frame_against_one_from_scratch(compare, engine, sources):
