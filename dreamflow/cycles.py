@@ -1,9 +1,9 @@
-"""A tour of layers, spelled out: one objective for each, with weights that cross-fade.
+"""A tour of layers and classes, spelled out: an objective for each, with weights that cross-fade.
 
     - {cycle: [fire4, fire6, fire8], every: 4s, fade: 1s}
 
 becomes three objectives, the first with the weight `cycle(sec/4, 0, 3, 1/4)` (see `schedule`). Each
-keeps the place its layer was written at. Whoever reads the tree has checked the settings.
+keeps the place it was written at. Whoever reads the tree has checked the settings.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ def spelled_out(item: Mapping, cycle: Cycle, weight: str) -> list[Node]:
 
     `weight` is that of the whole tour, as text: a number or an expression in parentheses.
     """
-    layers = item.entries["cycle"]
-    assert isinstance(layers, Sequence)
-    origin = item.entries.get("weight", layers)
+    stops = item.entries["cycle"]
+    assert isinstance(stops, Sequence)
+    origin = item.entries.get("weight", stops)
     objectives: list[Node] = []
-    for layer, turn in zip(layers.items, _turns(cycle), strict=True):
+    for stop, turn in zip(stops.items, _turns(cycle), strict=True):
         text = turn if weight == "1" else f"{weight}*{turn}"
-        entries = {"layer": layer, "weight": Scalar(origin.mark, text, text)}
+        subject = stop.entries if isinstance(stop, Mapping) else {"layer": stop}
+        entries = {**subject, "weight": Scalar(origin.mark, text, text)}
         if "octaves" in item.entries:
             entries["octaves"] = item.entries["octaves"]
-        objectives.append(Mapping(layer.mark, entries, {key: layer.mark for key in entries}))
+        objectives.append(Mapping(stop.mark, entries, {key: stop.mark for key in entries}))
     return objectives
 
 
 def _turns(cycle: Cycle) -> list[str]:
-    """An expression for each layer: 1 in its turn, 0 in the others', and all together always 1."""
+    """An expression for each stop: 1 in its turn, 0 in the others', and all together always 1."""
     every, unit = split_time(cycle.every)
     fade, _ = split_time(cycle.fade)
     clock, count = f"{_CLOCKS[unit]}/{every}", len(cycle.cycle)

@@ -21,7 +21,7 @@ from torch import Tensor
 from dreamflow import objectives, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
-from dreamflow.objectives import LayerEnergy
+from dreamflow.objectives import Term
 from dreamflow.settings import Dream
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Seed = tuple[int, int]
 def dream(
     image: Tensor,
     extractor: Extractor,
-    terms: Sequence[LayerEnergy],
+    terms: Sequence[Term],
     settings: Dream,
     seed: Seed = (0, 0),
 ) -> Tensor:
@@ -91,7 +91,7 @@ def draw_shift(key: Sequence[int], jitter: int) -> tuple[int, int]:
 def ascend(
     image: Tensor,
     extractor: Extractor,
-    terms: Sequence[LayerEnergy],
+    terms: Sequence[Term],
     settings: Dream,
     shift: tuple[int, int],
     frame: int = 0,

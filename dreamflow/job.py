@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import dreamflow
-from dreamflow import audio, machine, shots
+from dreamflow import audio, caption, machine, shots
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.frames import Array, Box, Moment, VideoInfo, to_array, to_image
@@ -170,7 +170,8 @@ def render_look(
         for look in _lead_up(clip, engine, moment):
             yield look
     assert isinstance(look, RenderedFrame)
-    write_still(target, to_array(look.image, clip.info.bits), metadata=text)
+    array = caption.finished(look, request.preset.output, clip.info.bits)
+    write_still(target, array, metadata=text)
     yield Finished(request.target, 1, time.monotonic() - began)
 
 
@@ -357,7 +358,7 @@ def encode(
     with encoder:
         for frame in frames:
             if frame.index >= info.first_index:
-                encoder.write(to_array(frame.image, bits))
+                encoder.write(caption.finished(frame, settings, bits))
             yield frame
         for array in closing():
             encoder.write(array)

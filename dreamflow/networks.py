@@ -6,6 +6,8 @@ one's own (`vgg16:weights/mine.safetensors`). Layers are named as torchvision na
 
 Layers are listed, checked and measured on the `meta` device, without weights; these come last, and
 only those of the layers that are left. A pass runs no further than the layers it is asked for.
+
+The class scores, before softmax, are one more layer (`classes.LAYER`) that no preset names.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.feature_extraction import NodePathTracer
 
+from dreamflow import classes
 from dreamflow.errors import PresetError, UnavailableError
 
 logger = logging.getLogger("dreamflow")
@@ -123,6 +126,8 @@ class LayerInfo:
 class Extractor(nn.Module):
     """Features of an image: `extractor(image) -> {layer: [1, channels, h, w]}`.
 
+    Of `classes.LAYER` they are the scores of all classes, [1, 1000].
+
     Convention: image float32 [1, 3, H, W], RGB, 0..1, sides of at least `minimum_side`. Gradients
     reach the image and nothing else.
     """
@@ -165,12 +170,15 @@ def build(
 ) -> Extractor:
     """The extractor of `layers`, ready to dream; build it once per job.
 
+    `classes.LAYER` among them is the class scores, which any network has at any size.
     `folder` is where weights are looked for and downloaded to, if not in the usual places. Raises
     PresetError for unknown names, UnavailableError where the weights cannot be had or trusted.
     """
     torch.set_flush_denormal(True)  # before the first kernel: threads started later inherit it
     entry, path = find_network(network)
-    names = find_layers(network, layers)
+    maps = [layer for layer in layers if layer != classes.LAYER]
+    found = find_layers(network, maps) if maps or not layers else {}
+    names = {layer: found.get(layer, layer) for layer in layers}
     module = entry.module()
     base = _cut(module, set(names.values()))
     minimum_side = _minimum_side(base)
@@ -183,8 +191,8 @@ def build(
     extractor = Extractor(network, names, base, minimum_side).eval()
     extractor.weights_sha256 = weights.sha256
     infos = {info.name: info for info in _describe(entry.name)}
-    extractor.channels = {layer: infos[name].channels for layer, name in names.items()}
-    extractor.stride = {layer: infos[name].stride for layer, name in names.items()}
+    extractor.channels = {layer: infos[name].channels for layer, name in found.items()}
+    extractor.stride = {layer: infos[name].stride for layer, name in found.items()}
     return extractor
 
 
@@ -298,6 +306,8 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
         last |= {layer: node for layer in layers if f"{path}.".startswith(f"{layer}.")}
     for node in reversed(graph.nodes):
         if node.op == "output":
+            if classes.LAYER in layers:
+                last[classes.LAYER] = _unclamped(module, graph, node.args[0])
             graph.erase_node(node)
             break
     graph.output(last)
@@ -306,6 +316,24 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
     cut.delete_all_unused_submodules()
     cut.recompile()
     return cut
+
+
+def _unclamped(module: nn.Module, graph: fx.Graph, scores: Any) -> fx.Node:
+    """The class scores without the ReLU that SqueezeNet has behind its last convolution.
+
+    It says nothing of a class that is not in the picture yet, and gives no gradient to draw it by.
+    """
+    pool = scores.args[0]
+    if pool.op != "call_module" or not isinstance(
+        module.get_submodule(pool.target), nn.AdaptiveAvgPool2d
+    ):
+        return scores
+    relu = pool.args[0]
+    if isinstance(module.get_submodule(relu.target), nn.ReLU):
+        with graph.inserting_before(pool):
+            pool = graph.call_module(pool.target, relu.args)
+            return graph.call_function(torch.flatten, (pool, 1))
+    return scores
 
 
 def _cut_for(base: fx.GraphModule, side: int, layers: frozenset[str]) -> fx.GraphModule:

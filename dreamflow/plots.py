@@ -25,7 +25,7 @@ from dreamflow.errors import UsageError
 from dreamflow.frames import Array, Moment, VideoInfo
 from dreamflow.preset import Preset
 from dreamflow.schedule import SOUND_NAMES, Curve, SoundCurves, Values
-from dreamflow.settings import Objective, Stage
+from dreamflow.settings import AnyObjective, Stage
 from dreamflow.strict_yaml import quoted
 from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import open_clip
@@ -129,13 +129,13 @@ def _floats(values: Any) -> Values:
 
 def _weights(preset: Preset, frame_count: int) -> tuple[Track, ...]:
     """One track for each objective, called `LAYER @OCTAVES`; what comes twice is numbered."""
-    layers = [objective.layer for objective in preset.objectives]
+    layers = [objective.label for objective in preset.objectives]
     tracks, curves = preset.tracks, preset.curves
 
-    def track(index: int, objective: Objective) -> Track:
+    def track(index: int, objective: AnyObjective) -> Track:
         octaves = "" if objective.octaves == "all" else f" @{','.join(map(str, objective.octaves))}"
-        twice = f" ({index + 1})" if layers.count(objective.layer) > 1 else ""
-        label = f"{objective.layer}{octaves}{twice}"
+        twice = f" ({index + 1})" if layers.count(objective.label) > 1 else ""
+        label = f"{objective.label}{octaves}{twice}"
         path = f"objectives.{index}.weight"
         values = tracks.get(path, [objective.weight] * frame_count)
         return Track(label, _floats(values), curve=curves.get(path))

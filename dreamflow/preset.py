@@ -23,6 +23,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 from dreamflow import cycles, settings
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import (
+    CLASS_TAG,
+    OTHER_TAG,
+    AnyObjective,
     Camera,
     Color,
     Cuts,
@@ -30,7 +33,6 @@ from dreamflow.settings import (
     Dream,
     Feedback,
     Follow,
-    Objective,
     Output,
     Stage,
     setting,
@@ -104,9 +106,9 @@ class Preset(Stage):
         "Where the dream starts afresh: at the cuts that are found (`adaptive` and `content`: "
         "by PySceneDetect), nowhere, or at the frames and times of a list.",
     )
-    objectives: tuple[Objective, ...] = setting(
+    objectives: tuple[AnyObjective, ...] = setting(
         ...,
-        "What the dream is after: layers with weights.",
+        "What the dream is after: layers and classes with weights.",
         min_length=1,
         max_length=MAX_OBJECTIVES,
     )
@@ -527,6 +529,8 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
 def _causes(error: ValidationError) -> list[Any]:
     """What pydantic found, less the lists it calls too short only because items are not valid."""
     found: list[Any] = error.errors(include_url=False)
+    for each in found:
+        each["loc"] = tuple(step for step in each["loc"] if step not in (CLASS_TAG, OTHER_TAG))
     outer = {each["loc"][:at] for each in found for at in range(len(each["loc"]))}
     return [each for each in found if each["type"] != "too_short" or each["loc"] not in outer]
 
@@ -749,13 +753,20 @@ def _schema() -> dict[str, Any]:
         if not isinstance(part, dict):
             return part
         name = part.get("$ref", "").rpartition("/")[2]
-        own = {key: inlined(value) for key, value in part.items() if key != "$ref"}
+        own = {_choice(key): inlined(value) for key, value in part.items() if key != "$ref"}
         return {**inlined(definitions[name]), **own} if name else own
 
     schema = inlined(schema)
     listed = schema["properties"]["objectives"]
-    listed["items"] = {"anyOf": [listed["items"], Cycle.model_json_schema()]}
+    cycle = Cycle.model_json_schema()
+    definitions = cycle.pop("$defs")
+    listed["items"]["anyOf"].append(inlined(cycle))
     return schema
+
+
+def _choice(key: str) -> str:
+    """pydantic says `oneOf` where it knows which; one word for all choices does."""
+    return "anyOf" if key == "oneOf" else key
 
 
 def _schema_at(path: list[int | str]) -> dict[str, Any]:
@@ -777,7 +788,7 @@ def _arms(schema: dict[str, Any]) -> list[dict[str, Any]]:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a preset file, for editors."""
     schema = _with_curves_allowed(_schema())
-    _, cycle = schema["properties"]["objectives"]["items"]["anyOf"]
+    *_, cycle = schema["properties"]["objectives"]["items"]["anyOf"]
     del cycle["properties"]["weight"]["anyOf"][-1]  # it takes no keys
     properties = {
         "extends": {"type": "string", "description": "The preset this one is laid on."},
@@ -867,7 +878,7 @@ def settings_markdown() -> str:
 
 def dump(preset: Preset) -> str:
     """The preset as YAML with every value spelled out; it reads back to an equal preset."""
-    tree = preset.model_dump(mode="json")
+    tree = preset.model_dump(mode="json", by_alias=True)
     for path, curve in preset._curves.items():
         *outer, last = _steps(path)
         holder: Any = tree
@@ -930,8 +941,9 @@ _Dumper.add_representer(_Keys, _represent_keys)
 def _leaves(value: Any, path: str = "") -> Iterator[str]:
     """The dotted paths of all single values in a preset."""
     if isinstance(value, Stage):
-        for name in type(value).model_fields:
-            yield from _leaves(getattr(value, name), f"{path}.{name}".lstrip("."))
+        for name, field in type(value).model_fields.items():
+            key = field.alias or name
+            yield from _leaves(getattr(value, name), f"{path}.{key}".lstrip("."))
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from _leaves(item, f"{path}.{index}")

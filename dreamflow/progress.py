@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dreamflow.job import Finished, Started
     from dreamflow.render import RenderedFrame
-    from dreamflow.settings import Objective
+    from dreamflow.settings import AnyObjective
 
     Event = Started | RenderedFrame | Finished
 
@@ -78,9 +78,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def current_objective(terms: Sequence[Objective]) -> str:
+def current_objective(terms: Sequence[AnyObjective]) -> str:
     """What the dream is after, as `features.9 ×1 + features.11 ×0.5`."""
-    return " + ".join(f"{term.layer} ×{term.weight:g}" for term in terms if term.weight)
+    return " + ".join(f"{term.label} ×{term.weight:g}" for term in terms if term.weight)
 
 
 # ── views ────────────────────────────────────────────────────────────────────────────────────────

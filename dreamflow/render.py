@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, color, feedback, objectives, warp
+from dreamflow import camera, classes, color, feedback, objectives, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Canvas, Carry, Move
 from dreamflow.flow import FlowMethod, correspond
 from dreamflow.frames import Array, Box, to_image
-from dreamflow.objectives import LayerEnergy
+from dreamflow.objectives import Term
 from dreamflow.strict_yaml import together
 
 if TYPE_CHECKING:
     from dreamflow.networks import Extractor
     from dreamflow.preset import Preset
     from dreamflow.schedule import SoundCurves
-    from dreamflow.settings import Dream, Objective
+    from dreamflow.settings import AnyObjective, Dream
 
 logger = logging.getLogger("dreamflow")
 
@@ -48,7 +48,7 @@ class RenderedFrame:
     """Whether it was dreamed without a past: first of a shot, or nothing could be followed."""
     seconds: float
     """Time it took, decoding and encoding left out."""
-    objectives: tuple[Objective, ...]
+    objectives: tuple[AnyObjective, ...]
     """What it was dreamed for, with the weights in force at this frame."""
 
 
@@ -58,7 +58,7 @@ class Engine:
 
     preset: Preset
     extractor: Extractor
-    terms: list[LayerEnergy]
+    terms: list[Term]
     flow: FlowMethod
     rate: Fraction
     """Frames per second of the render; settings that are rates are re-scaled to it."""
@@ -226,6 +226,8 @@ def check_names(preset: Preset) -> None:
         raise preset.complaint("network", f": {error}") from None
     unknown: list[str] = []
     for index, objective in enumerate(preset.objectives):
+        if objective.layer == classes.LAYER:
+            continue
         try:
             networks.find_layers(preset.network, [objective.layer])
         except PresetError as error:

@@ -7,7 +7,17 @@ Free of torch: `--help` and `presets list` import this and nothing heavy.
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+
+from dreamflow import classes
 
 
 class Stage(BaseModel):
@@ -34,21 +44,90 @@ Octaves = (
 )
 
 
+_WEIGHT = setting(
+    1.0,
+    "Share of this term in the sum; negative suppresses. A sum under 1 dreams less.",
+    moves=True,
+    ge=-100,
+    le=100,
+)
+_EASE = setting("linear", "How the weight glides from key to key, if it is a curve.")
+_OCTAVES = setting(
+    "all", "Octaves it is dreamed in: 0 is the full size, 1 the next smaller one, and so on."
+)
+
+
 class Objective(Stage):
     """One term of what the dream is after: the energy of one layer."""
 
     layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
-    weight: float = setting(
-        1.0,
-        "Share of this term in the sum; negative suppresses. A sum under 1 dreams less.",
-        moves=True,
-        ge=-100,
-        le=100,
+    weight: float = _WEIGHT
+    ease: Ease = _EASE
+    octaves: Octaves = _OCTAVES
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.layer
+
+
+class NamedClass(Stage):
+    """A class of ImageNet, as what is dreamed or as a stop of a cycle."""
+
+    class_: str | Annotated[int, Field(ge=0, le=999)] = setting(
+        ...,
+        "Class to draw, instead of a layer: ImageNet's label such as `tabby`, or its number.",
+        alias="class",
     )
-    ease: Ease = setting("linear", "How the weight glides from key to key, if it is a curve.")
-    octaves: Octaves = setting(
-        "all", "Octaves it is dreamed in: 0 is the full size, 1 the next smaller one, and so on."
-    )
+
+    @field_validator("class_")
+    @classmethod
+    def _is_known(cls, name: str | int) -> str | int:
+        classes.index(name)
+        return name
+
+    @property
+    def index(self) -> int:
+        """Its place among a network's class scores."""
+        return classes.index(self.class_)
+
+    @property
+    def label(self) -> str:
+        """ImageNet's label."""
+        return classes.label(self.class_)
+
+
+class ClassObjective(NamedClass):
+    """One term of what the dream is after: the score of one class."""
+
+    weight: float = _WEIGHT
+    ease: Ease = _EASE
+    octaves: Octaves = _OCTAVES
+
+    @property
+    def layer(self) -> str:
+        """The pseudo layer that its score is in."""
+        return classes.LAYER
+
+
+CLASS_TAG, OTHER_TAG = "<class>", "<other>"
+"""pydantic's names for the arms of a choice between a class and something else, in its errors."""
+
+
+def _tag(value: Any) -> str:
+    """A mapping that has a class is meant as one, whatever else is wrong with it."""
+    is_class = isinstance(value, NamedClass) or (isinstance(value, dict) and "class" in value)
+    return CLASS_TAG if is_class else OTHER_TAG
+
+
+AnyObjective = Annotated[
+    Annotated[Objective, Tag(OTHER_TAG)] | Annotated[ClassObjective, Tag(CLASS_TAG)],
+    Discriminator(_tag),
+]
+Stop = Annotated[
+    Annotated[str, Tag(OTHER_TAG)] | Annotated[NamedClass, Tag(CLASS_TAG)], Discriminator(_tag)
+]
+"""What a cycle tours: a layer's name or `class: NAME`."""
 
 
 Time = (
@@ -89,11 +168,11 @@ Cuts = (
 
 
 class Cycle(Stage):
-    """A tour of layers: short for one objective each, whose weights cross-fade round and round."""
+    """A tour of layers and classes: short for one objective each, that cross-fade in a ring."""
 
-    cycle: tuple[str, ...] = setting(
+    cycle: tuple[Stop, ...] = setting(
         ...,
-        "Layers to tour, each in full for a while; short for an objective each.",
+        "Layers, or `class: NAME`, to tour, each in full for a while; short for an objective each.",
         min_length=2,
         max_length=100,
     )
@@ -360,6 +439,9 @@ class Output(Stage):
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."
+    )
+    caption: bool = setting(
+        False, "Write what has most weight, such as a class, at the foot of every frame."
     )
     threads: int = setting(2, "Encoder threads; fixed, since they change the picture.", ge=1, le=64)
 

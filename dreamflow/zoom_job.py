@@ -20,8 +20,9 @@ from torch import Tensor
 
 from dreamflow import audio, seeds
 from dreamflow.camera import matrix
+from dreamflow.caption import finished
 from dreamflow.errors import BadMediaError, OutputError, UsageError
-from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
+from dreamflow.frames import Array, Moment, VideoInfo, to_image
 from dreamflow.job import (
     Conditions,
     Finished,
@@ -176,7 +177,7 @@ class _Film:
             return
         for frame in render_zoom(seed, engine, self.dreamed):
             if self.dreamed < self.length:
-                shelf.append(to_array(frame.image, bits))
+                shelf.append(finished(frame, engine.preset.output, bits))
             yield frame
 
     def way_back(self, shelf: Scratch) -> Callable[[], Iterable[Array]]:
@@ -209,7 +210,7 @@ def render_stream(
             with stream:
                 seed = to_image(array, engine.device)
                 for frame in render_zoom(seed, engine, wanted or None, period=info.frame_count):
-                    stream.write(to_array(frame.image))
+                    stream.write(finished(frame, request.preset.output))
                     count += 1
                     yield frame
         except ListenerGone:

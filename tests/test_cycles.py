@@ -129,13 +129,16 @@ TIME = "a text such as 4s, 96f, 25% or a whole number from 0 to 999999999 (frame
     ("item", "complaint"),
     [
         ("{cycle: [], every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not an empty list"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not an empty list"),
         ("{cycle: [a], every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not a list of 1"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not a list of 1"),
         ("{cycle: a, every: 4s, fade: 1s}",
-         "22: objectives.0.cycle: must be a list of 2 to 100, each a text, not 'a'"),
+         "22: objectives.0.cycle: must be a list of 2 to 100, each a text or a "
+         "mapping with class, not 'a'"),
         ("{cycle: [a, 3], every: 4s, fade: 1s}",
-         "26: objectives.0.cycle.1: must be a text, not 3"),
+         "26: objectives.0.cycle.1: must be a text or a mapping with class, not 3"),
         ("{cycle: [a, b], every: 4s, fade: 5s}",
          "47: objectives.0.fade: must be no longer than `every`, which is 4s, not 5s"),
         ("{cycle: [a, b], every: 4s, fade: 5}",
@@ -187,3 +190,19 @@ def test_tours_count_their_layers_against_the_limit_of_objectives():
     (line,) = complaints(f"objectives: [{tours}]")
     assert line.startswith("p.yaml:1:13: objectives: must be a list of 1 to 100, each ")
     assert line.endswith("not a list of 120")
+
+
+def test_a_tour_visits_classes_beside_layers():
+    item = "{cycle: [class: tabby, fire5, {class: 1}], every: 4s, fade: 1s}"
+    tour = read(f"objectives: [{item}]").resolved(360, 30)
+    assert [term.label for term in tour.objectives] == ["tabby", "fire5", "goldfish"]
+    for frame, weights in [(0, [1, 0, 0]), (105, [0.5, 0.5, 0]), (240, [0, 0, 1])]:
+        found = [term.weight for term in tour.at(frame).objectives]
+        assert found == pytest.approx(weights)
+
+
+def test_a_class_that_is_not_known_is_named_where_it_stands_in_a_tour():
+    item = "{cycle: [class: tabbi, fire5], every: 4s, fade: 1s}"
+    assert complaints(f"objectives: [{item}]")[0].startswith(
+        "p.yaml:1:30: objectives.0.cycle.0.class: unknown class 'tabbi' (nearest: tabby, "
+    )

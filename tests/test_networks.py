@@ -19,8 +19,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dreamflow import networks
+from dreamflow import classes, networks, warp
 from dreamflow.errors import PresetError, UnavailableError
+from dreamflow.frames import to_image
+from dreamflow.video.stills import read_still
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -625,3 +627,48 @@ def test_notice_of_the_weights_carries_both_licences() -> None:
     assert EMBEDDED_SHA256 in notice
     assert "Redistributions in binary form must reproduce" in notice
     assert "Copyright (c) 2019 Primoz Godec" in notice
+
+
+# ── class scores ──
+
+
+@pytest.mark.parametrize("name", sorted(networks.NETWORKS))
+def test_every_network_can_be_cut_behind_its_class_scores(name):
+    module = networks.NETWORKS[name].module()
+    cut = networks._cut(module, {classes.LAYER})
+    for size in [(192, 256), (299, 299)]:
+        scores = cut(torch.empty(1, 3, *size, device="meta"))[classes.LAYER]
+        assert scores.shape == (1, 1000)
+
+
+def test_class_scores_are_the_networks_own_before_softmax():
+    extractor = networks.build("squeezenet1_1", [classes.LAYER, "fire9"])
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    features = extractor(image)
+    assert set(features) == {classes.LAYER, "fire9"}
+    last = networks.build("squeezenet1_1", ["classifier.1"])(image)["classifier.1"]
+    torch.testing.assert_close(features[classes.LAYER], last.mean((-2, -1)), rtol=1e-4, atol=1e-4)
+    again = extractor(image, [classes.LAYER])[classes.LAYER]
+    assert torch.equal(again, features[classes.LAYER])  # nothing is dropped out
+
+
+def test_a_photograph_is_classed_as_what_it_shows():
+    picture = read_still(Path(__file__).parents[1] / "samples" / "coffee.jpg")
+    image = warp.resize(to_image(picture, torch.device("cpu")), (224, 336))
+    scores = networks.build("squeezenet1_1", [classes.LAYER])(image)[classes.LAYER][0]
+    assert "espresso" in [classes.labels()[at] for at in scores.topk(3).indices]
+
+
+def test_a_class_that_is_not_in_the_picture_has_a_gradient_all_the_same():
+    extractor = networks.build("squeezenet1_1", [classes.LAYER])
+    image = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
+    scores = extractor(image)[classes.LAYER][0]
+    for at in (1, 340, 980):
+        (gradient,) = torch.autograd.grad(scores[at], image, retain_graph=True)
+        assert gradient.abs().max() > 0
+
+
+def test_class_scores_need_no_more_than_the_deepest_layer_until_they_are_asked_for():
+    extractor = networks.build("squeezenet1_1", ["fire4", classes.LAYER])
+    fire4 = extractor._cut(frozenset({"features.6"}))
+    assert not any("classifier" in name for name, _ in fire4.named_modules())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreamflow import objectives
-from dreamflow.objectives import LayerEnergy
-from dreamflow.settings import Objective
+from dreamflow import classes, objectives
+from dreamflow.objectives import ClassScore, LayerEnergy
+from dreamflow.settings import ClassObjective, Objective
 
 
 def features(scale_of_b=1.0):
@@ -67,3 +67,46 @@ def test_a_silent_layer_gives_a_gradient_of_zero():
     silent = {"a": torch.zeros(1, 4, 6, 8, requires_grad=True)}
     (gradient,) = gradients([LayerEnergy("a")], silent)
     assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def scores(*values):
+    return {classes.LAYER: torch.tensor([values], dtype=torch.float64, requires_grad=True)}
+
+
+def test_the_terms_of_classes_are_their_scores():
+    (term,) = objectives.build([ClassObjective(**{"class": "goldfish", "weight": 2})])
+    assert term == ClassScore(1, 2.0)
+    assert term.score(scores(1.0, -3.0, 0.5)).item() == -3
+
+
+def test_a_class_pulls_upwards_by_the_spread_of_all_scores_whatever_its_sign():
+    for shift in (-50.0, 0.0, 50.0):
+        values = scores(1.0 + shift, 2.0 + shift, 6.0 + shift)
+        (gradient,) = gradients([ClassScore(1, 3.0)], values)
+        spread = values[classes.LAYER].std().item()
+        assert gradient[0].tolist() == pytest.approx([0, 3 / spread, 0])
+
+
+def test_the_gradient_of_a_class_is_that_of_finite_differences():
+    generator = torch.Generator().manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(4, 5),
+    ).double()  # fmt: skip
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator).double()
+    image = torch.rand(1, 3, 6, 7, generator=generator, dtype=torch.float64)
+    unit = network(image).std().detach()
+
+    def value(picture):
+        return ClassScore(3, 1.5).score({classes.LAYER: network(picture)}) * 1.5 / unit
+
+    leaf = image.clone().requires_grad_(True)
+    total = objectives.total([ClassScore(3, 1.5)], {classes.LAYER: network(leaf)})
+    (gradient,) = torch.autograd.grad(total, leaf)
+    for place in [(0, 0, 0, 0), (0, 1, 3, 4), (0, 2, 5, 6)]:
+        nudge = torch.zeros_like(image)
+        nudge[place] = 1e-6
+        with torch.no_grad():
+            slope = (value(image + nudge) - value(image - nudge)) / 2e-6
+        assert gradient[place].item() == pytest.approx(slope.item(), rel=1e-6)

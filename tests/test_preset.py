@@ -24,7 +24,7 @@ SHIPPED = Path(preset.__file__).parents[1] / "presets"
 GROUND = "objectives: [{layer: features.11}]\n"
 COLOR = ", ".join(Color.model_fields)
 OBJECTIVE = (
-    "a mapping with layer, weight, ease, octaves "
+    "a mapping with layer, weight, ease, octaves or a mapping with class, weight, ease, octaves "
     "or a mapping with cycle, every, fade, weight, octaves"
 )
 OBJECTIVES = f"a list of 1 to 100, each {OBJECTIVE}"
@@ -119,7 +119,7 @@ def test_the_view_of_a_frame_is_plain_settings():
         (
             "objectives: [{layer: a, zzz: 2}]",
             "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight, ease, "
-            "octaves, cycle, every, fade)",
+            "octaves, class, cycle, every, fade)",
         ),
         (
             GROUND + "jitter: 3",
@@ -800,14 +800,56 @@ def test_the_schema_lets_a_moving_setting_be_a_number_a_text_or_a_mapping():
     assert number == {"type": "number", "minimum": 0, "maximum": 64}
     assert (text["type"], mapping["type"]) == ("string", "object")
     assert properties["dream"]["properties"]["octaves"]["type"] == "integer"
-    objective, _ = properties["objectives"]["items"]["anyOf"]
-    assert "anyOf" in objective["properties"]["weight"]
+    layer, of_class, _ = properties["objectives"]["items"]["anyOf"]
+    assert "anyOf" in layer["properties"]["weight"]
+    assert "anyOf" in of_class["properties"]["weight"]
 
 
 def test_the_table_marks_what_can_move():
     rows = {row.key: row.moves for row in preset.settings_table()}
     assert rows["dream.step_size"] == rows["objectives[].weight"] == rows["color.rate"] == "yes"
     assert rows["dream.octaves"] == rows["dream.size"] == rows["seed"] == ""
+
+
+# ── classes ──
+
+
+def written_preset(text):
+    write("p.yaml", text)
+    return preset.load("p.yaml")
+
+
+def test_classes_are_objectives_by_label_and_by_number():
+    read = written_preset("objectives: [{class: Egyptian CAT, weight: 2}, {class: 1}, {layer: a}]")
+    assert [(o.layer, o.label, o.weight) for o in read.objectives] == [
+        ("classes", "Egyptian cat", 2), ("classes", "goldfish", 1), ("a", "a", 1)
+    ]  # fmt: skip
+
+
+def test_a_class_fades_in_like_a_layer():
+    read = written_preset("objectives: [{class: tabby, weight: '0:(0), 10:(1)'}]").resolved(11, 30)
+    assert [read.at(frame).objectives[0].weight for frame in (0, 5, 10)] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("item", "start"),
+    [
+        ("{class: Egiptian cat}", "22: objectives.0.class: unknown class 'Egiptian cat' (nearest:"
+         " Egyptian cat,"),
+        ("{class: crane}", "22: objectives.0.class: 'crane' is two classes: write 'crane (bird)'"),
+        ("{class: 1000}", "22: objectives.0.class: must be a text or a whole number from 0 to 999"),
+        ("{class: [1]}", "22: objectives.0.class: must be a text or a whole number from 0 to 999"),
+        ("{class: 1, layer: a}", "25: unknown key 'layer'"),
+        ("{clas: 1}", "15: unknown key 'clas' (did you mean 'class'?)"),
+    ],
+)  # fmt: skip
+def test_a_class_that_cannot_be_is_named_where_it_stands(item, start):
+    assert any(line.startswith(f"p.yaml:1:{start}") for line in complaints(f"objectives: [{item}]"))
+
+
+def test_a_preset_of_classes_reads_back_as_it_was_written():
+    read = written_preset("objectives: [{class: tabby}, {class: 7}, {layer: a}]")
+    assert written_preset(preset.dump(read)) == read
 
 
 # ── describing ──
@@ -862,7 +904,7 @@ def test_the_schema_refuses_unknown_keys_at_every_depth():
     assert schema["additionalProperties"] is False
     assert schema["properties"]["dream"]["additionalProperties"] is False
     kinds = schema["properties"]["objectives"]["items"]["anyOf"]
-    assert [kind["additionalProperties"] for kind in kinds] == [False, False]
+    assert [kind["additionalProperties"] for kind in kinds] == [False, False, False]
     assert schema["anyOf"] == [{"required": ["extends"]}, {"required": ["objectives"]}]
     assert "extends" in schema["properties"]
     assert schema["properties"]["dream"]["properties"]["octaves"]["maximum"] == 16
@@ -879,7 +921,10 @@ def test_the_table_of_settings_says_what_the_classes_say():
     assert size.help == Dream.model_fields["size"].description
     defaults = preset._leaves(Preset(objectives=(Objective(layer="x"),)))
     cycle = {f"objectives.0.{name}" for name in Cycle.model_fields}
-    assert {key.replace("[]", ".0") for key in rows} == {"objectives", *defaults, *cycle}
+    of_class = {"objectives.0.class", "objectives.0.cycle.0.class"}
+    assert {key.replace("[]", ".0") for key in rows} == {
+        "objectives", *defaults, *cycle, *of_class
+    }  # fmt: skip
     assert len(rows) == len(preset.settings_table())
 
 

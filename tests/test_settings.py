@@ -1,7 +1,17 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from dreamflow.settings import Cycle, Dream, Objective, Output, Stage, allowed, setting
+from dreamflow.settings import (
+    ClassObjective,
+    Cycle,
+    Dream,
+    NamedClass,
+    Objective,
+    Output,
+    Stage,
+    allowed,
+    setting,
+)
 
 STAGES = [stage for stage in Stage.__subclasses__() if stage.__module__ == "dreamflow.settings"]
 
@@ -28,10 +38,12 @@ def test_every_setting_has_a_line_of_help_and_a_unit_entry(stage):
 def test_every_default_passes_its_own_check(stage):
     needs = {
         Objective: {"layer": "features.1"},
+        NamedClass: {"class": "tabby"},
+        ClassObjective: {"class": 281},
         Cycle: {"cycle": ("a", "b"), "every": "4s", "fade": "1s"},
     }
     required = needs.get(stage, {})
-    plain = stage(**required).model_dump()
+    plain = stage(**required).model_dump(by_alias=True)
     assert stage(**plain) == stage(**required)
 
 
