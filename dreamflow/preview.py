@@ -31,6 +31,7 @@ from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
     RenderedFrame,
+    camera_move,
     compose,
     dream_from_scratch,
     shrink,
@@ -111,7 +112,8 @@ def move(engine: Engine, carry: Carry, moved: Correspondence) -> Tensor | None:
         return None
     black = torch.zeros_like(carry.source)
     fps, reference = float(engine.rate), engine.preset.reference_fps
-    return feedback.follow(carry, black, moved, settings, fps, reference)
+    by = camera_move([engine], carry.source)
+    return feedback.follow(carry, black, moved, settings, fps, reference, by)
 
 
 def lay_lattice(like: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ def _groups(items: Iterable[Item], size: int, *, alone: bool) -> Iterator[list[I
 def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry, bool]:
     """The state after the last of the frames, the others skipped, and whether it has no past."""
     last, gap = frames[-1], len(frames)
-    start = start_image(last.engine, carry, last.source, _camera_move(frames), gap)
+    start = start_image(last.engine, carry, last.source, _camera_over(frames), gap)
     if start is None:
         dreamed = dream_from_scratch(last.engine, last.source, last.index)
     else:
@@ -188,17 +188,20 @@ def _residual_between(
     found = [correspond(frame.engine.flow, frame.source, near.source) for near in (before, after)]
     if found[0].reliable.maximum(found[1].reliable).mean() < settings.restart:
         return dream_from_scratch(frame.engine, frame.source, frame.index) - frame.source
-    forth, back = _camera_move(frames[: place + 1]), _camera_move(frames[place + 1 :])
+    forth, back = _camera_over(frames[: place + 1]), _camera_over(frames[place + 1 :])
     moves = (forth, Move(np.linalg.inv(back.by), back.border))
     share = (place + 1) / len(frames)
     return feedback.between((before, after), (found[0], found[1]), moves, share, settings)
 
 
-def _camera_move(frames: Sequence[_Waiting]) -> Move:
-    """What the camera does in the time of these frames."""
-    size = (frames[0].source.shape[-2], frames[0].source.shape[-1])
-    presets = [frame.engine.preset for frame in frames]
-    rate = float(frames[0].engine.rate)
+def _camera_over(frames: Sequence[_Waiting]) -> Move:
+    return camera_move([frame.engine for frame in frames], frames[0].source)
+
+
+def camera_move(engines: Sequence[Engine], source: Tensor) -> Move:
+    """What the camera does to a dream on `source` over frames with these engines."""
+    size = (source.shape[-2], source.shape[-1])
+    presets, rate = [engine.preset for engine in engines], float(engines[0].rate)
     steps = [camera.matrix(p.camera, size, p.reference_fps / rate) for p in presets]
     return Move(camera.composed(steps), presets[0].camera.border)
 

@@ -99,6 +99,20 @@ def test_the_lattice_fades_with_the_presets_decay_re_scaled_to_the_rate(tmp_path
     assert covers == pytest.approx([1, 0.5**0.5, 0.5, 0.5**1.5], abs=0.01)
 
 
+def test_the_lattice_goes_where_the_camera_takes_a_dream(tmp_path):
+    still = [to_array(texture(HEIGHT, WIDTH, sigma=2))] * 3
+    looks = [make_preset(follow={"decay": 1.0, "effort": 0.0}, camera={"pan_x": pan})
+             for pan in (0.0, 3 / WIDTH)]  # fmt: skip
+    at_rest, panned = (
+        motions(tmp_path, still, make_engine(look, extractor=TinyExtractor()))[-1].lattice[:, FIRST]
+        for look in looks
+    )
+    shift, inside = 6, slice(24, 72)  # not a multiple of a mesh
+    moved = panned[:, inside, 40 + shift : 120 + shift]
+    assert float((moved - at_rest[:, inside, 40:120]).abs().mean()) < 0.02
+    assert float((panned - at_rest)[:, inside, 40:120].abs().mean()) > 0.05
+
+
 def test_effort_makes_up_for_decay(tmp_path):
     still = [to_array(texture(48, 64, sigma=2))] * 6
     first, *_, last = motions(tmp_path, still, engine_with(decay=0.98, effort=1.0))
