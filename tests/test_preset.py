@@ -20,7 +20,7 @@ from dreamflow.preset import Preset, dump, load, load_with_origins
 from dreamflow.settings import Color, Cycle, Dream, Follow, Objective, Output
 from dreamflow.strict_yaml import compose, plain
 
-SHIPPED = Path(preset.__file__).parents[1] / "presets"
+SHIPPED = Path(__file__).parents[1] / "presets"
 GROUND = "objectives: [{layer: features.11}]\n"
 COLOR = ", ".join(Color.model_fields)
 OBJECTIVE = (
