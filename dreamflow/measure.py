@@ -43,7 +43,7 @@ import cv2
 import numpy as np
 import torch
 
-from dreamflow import job, shots
+from dreamflow import job, shots, vectors
 from dreamflow import preset as presets
 from dreamflow.color import ColorStatistics
 from dreamflow.errors import DreamflowError, UsageError
@@ -62,9 +62,6 @@ LAGS = (1, 5)
 """Frames between the two that are compared."""
 BLUR = 8.0
 """Standard deviation in pixels of the blur that a residual is taken less of."""
-
-_SMALLEST_SIDE = 48
-"""Below this the coarsest levels of the flow are empty."""
 
 # ── flicker ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -101,8 +98,9 @@ class _Seen:
 def compare(now: _Seen, before: _Seen) -> Pair:
     """The pair's part in the flicker."""
     flow = _flow(now.grey, before.grey)
-    followed = _agree(flow, _pulled(_flow(before.grey, now.grey), flow))
-    moved = _pulled(before.detail, flow)
+    back = vectors.pulled(_flow(before.grey, now.grey), flow)
+    followed = vectors.inside(flow) & vectors.agree(flow, back)
+    moved = vectors.pulled(before.detail, flow)
     change = ((now.detail - moved)[followed].astype(np.float64) ** 2).sum()
     energy = (now.detail[followed].astype(np.float64) ** 2).sum()
     return Pair(float(change), float(energy), float(followed.mean()))
@@ -115,34 +113,9 @@ def _detail(residual: np.ndarray) -> np.ndarray:
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Dense inverse search (Kroeger et al. 2016) from grey `first` to `second`: `[H, W, 2]`."""
     height, width = first.shape
-    below, right = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
-    padded = (
-        cv2.copyMakeBorder(grey, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        for grey in (first, second)
-    )
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return search.calc(*padded, None)[:height, :width]  # type: ignore[call-overload]
-
-
-def _ends(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the vectors of a flow point to: x and y, each `[H, W]`."""
-    y, x = np.indices(flow.shape[:2], np.float32)
-    return x + flow[..., 0], y + flow[..., 1]
-
-
-def _pulled(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """output(p) = image(p + flow(p)), bilinear."""
-    x, y = _ends(flow)
-    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _agree(there: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Where |w + w'|² < 0.01 (|w|² + |w'|²) + 0.5 and the vector ends inside the picture."""
-    height, width = there.shape[:2]
-    x, y = _ends(there)
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    lengths = (there**2).sum(-1) + (back**2).sum(-1)
-    return inside & (((there + back) ** 2).sum(-1) < 0.01 * lengths + 0.5)
+    greys = vectors.padded(first), vectors.padded(second)
+    return search.calc(*greys, None)[:height, :width]  # type: ignore[call-overload]
 
 
 # ── strength ─────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from dreamflow import vectors
 from dreamflow.errors import UnavailableError
 from dreamflow.frames import Array, Moment, Shot
 from dreamflow.settings import Cuts
@@ -27,8 +28,6 @@ from dreamflow.video.reader import Clip, resized
 
 _LOOK_SIDE = 96
 """Long side at which frames are compared: enough for shapes, too little for grain."""
-_LEAST_SIDE = 48
-"""Below that the coarsest levels of the flow are empty, and OpenCV crashes on some."""
 _FLAT = 4.0
 """A picture whose grey deviates less from its mean, in 8-bit levels, has no shapes to compare."""
 _BINS = 6
@@ -65,7 +64,10 @@ def _small(array: Array) -> Array:
     """The array with 8 bits and a long side of `_LOOK_SIDE`."""
     height, width, _ = array.shape
     scale = _LOOK_SIDE / max(height, width)
-    size = (max(_LEAST_SIDE, round(width * scale)), max(_LEAST_SIDE, round(height * scale)))
+    size = (
+        max(vectors.SMALLEST_SIDE, round(width * scale)),
+        max(vectors.SMALLEST_SIDE, round(height * scale)),
+    )
     small = resized(array, size)
     return small if small.dtype == np.uint8 else (small >> 8).astype(np.uint8)
 
@@ -93,9 +95,7 @@ def _pulled(other: np.ndarray, one: np.ndarray, start: np.ndarray | None) -> np.
     """`other` moved so as to look like `one`, along the flow searched for from `start` on."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = search.calc(one, other, start)  # type: ignore[call-overload]
-    y, x = np.indices(one.shape, np.float32)
-    x, y = x + flow[..., 0], y + flow[..., 1]
-    return cv2.remap(other, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return vectors.pulled(other, flow)
 
 
 def _shift(one: np.ndarray, other: np.ndarray) -> np.ndarray:
