@@ -7,8 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -23,8 +22,8 @@ class _Failed:
 class Ahead(Generic[Item]):
     """Runs the generator `make()` in a thread, at most `length` finished items ahead.
 
-    An exception in it is raised where its item would have come. Leaving the context stops the
-    thread and joins it; `cancel` is called meanwhile to wake a generator that waits for something.
+    An exception in it is raised where its item would have come. Closing stops the thread and joins
+    it; `cancel` is called meanwhile to wake a generator that waits for something.
     """
 
     def __init__(
@@ -40,17 +39,6 @@ class Ahead(Generic[Item]):
         self._queue: queue.Queue[Item | _Failed | None] = queue.Queue(length)
         self._thread = threading.Thread(target=self._fill, name=name, daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Item]:
         while (item := self._queue.get()) is not None:

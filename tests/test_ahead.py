@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_items_come_in_order_and_the_thread_ends_with_them():
     def numbers():
         yield from range(20)
 
-    with Ahead(numbers, 3, "in order") as ahead:
+    with closing(Ahead(numbers, 3, "in order")) as ahead:
         assert list(ahead) == list(range(20))
     assert not running("in order")
 
@@ -33,7 +34,7 @@ def test_no_more_are_made_than_fit_and_the_one_in_hand():
                 waits.set()
             yield number
 
-    with Ahead(numbers, 3, "bounded") as ahead:
+    with closing(Ahead(numbers, 3, "bounded")) as ahead:
         assert next(iter(ahead)) == 0
         assert waits.wait(10)
         assert len(made) <= 5
@@ -44,7 +45,7 @@ def test_an_exception_comes_where_its_item_would_have():
         yield 1
         raise ValueError("two")
 
-    with Ahead(numbers, 1, "failing") as ahead:
+    with closing(Ahead(numbers, 1, "failing")) as ahead:
         taken = iter(ahead)
         assert next(taken) == 1
         with pytest.raises(ValueError, match="two"):
@@ -63,7 +64,7 @@ def test_leaving_early_closes_the_generator_and_joins_the_thread():
         finally:
             closed.set()
 
-    with Ahead(numbers, 2, "endless") as ahead:
+    with closing(Ahead(numbers, 2, "endless")) as ahead:
         next(iter(ahead))
     assert closed.is_set()
     assert not running("endless")

@@ -119,7 +119,7 @@ class Clip:
         """
         ahead = Ahead(self._fill_gaps, QUEUE_LENGTH, "decoder", self._source.cancel)
         self._running.append(ahead)
-        with ahead:
+        with contextlib.closing(ahead):
             yield from ahead
 
     def close(self) -> None:
