@@ -178,7 +178,7 @@ COLORS = (
 _POINTS_PER_INCH = 72
 
 
-def _picture(figure: Figure) -> Array:
+def picture(figure: Figure) -> Array:
     """The figure as an array of exactly its size times its dots per inch."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -311,7 +311,7 @@ def plot(timeline: Timeline, name: str, description: str = "") -> Array:
     _fill_panels(panels, timeline)
     _tell_time(figure, panels, timeline, tops[-1] - _GAP)
     _list_constants(figure, timeline, foot)
-    return _picture(figure)
+    return picture(figure)
 
 
 def _panel(figure: Figure, top: float, height: float) -> Axes:
@@ -497,7 +497,7 @@ def strip(timeline: Timeline, width: int, measured: str) -> Strip:
         figure.text(16 / width, 1 - (lane.top + lane.height / 2) / height, lane.label, **look)
         if lane is lanes[-1]:
             _count_seconds(axes, timeline)
-    return Strip(_picture(figure), left, right, lanes)
+    return Strip(picture(figure), left, right, lanes)
 
 
 def _lanes(timeline: Timeline, measured: str) -> Iterator[Lane]:

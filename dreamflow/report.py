@@ -6,25 +6,21 @@ as mathematics.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dreamflow.errors import StorageError
 from dreamflow.frames import Array
 from dreamflow.measure import LAGS, Bad, FrameMeasure, Measurement, Summary, by_shot
+from dreamflow.plots import COLORS, FAINT_INK, GRID, GROUND, INK, PANEL, picture
 from dreamflow.video.stills import place, temporary_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# What it says when it makes itself a font cache is of no use to whoever wants a picture.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,8 +76,6 @@ def write_text(path: Path, text: str) -> None:
 
 # ── the picture ──────────────────────────────────────────────────────────────────────────────────
 
-_GROUND, _PANEL, _GRID, _INK, _FAINT = "#16181c", "#1e2127", "#343a44", "#eceff4", "#9aa4b2"
-_COLORS = ("#5cc8ff", "#ffb454", "#5fd7a0", "#ff7eb6")
 _WIDTH, _DOTS = 12.8, 110
 """Inches, and dots per inch."""
 
@@ -92,7 +86,7 @@ def draw(measurement: Measurement) -> Array:
     """Curves over time above the frames that flicker most, source over output; uint8."""
     has_strength = measurement.film.strength is not None
     rows = 3 + has_strength
-    figure = Figure(figsize=(_WIDTH, 1.75 * rows + 4.0), dpi=_DOTS, facecolor=_GROUND)
+    figure = Figure(figsize=(_WIDTH, 1.75 * rows + 4.0), dpi=_DOTS, facecolor=GROUND)
     grid = figure.add_gridspec(
         rows + 1, 1, height_ratios=[1.0] * rows + [1.9],
         left=0.06, right=0.98, top=0.9, bottom=0.02, hspace=0.38,
@@ -116,11 +110,9 @@ def draw(measurement: Measurement) -> Array:
         "spread of L*": lambda f: f.shift.spread,
     }
     _curves(panels[-1], measurement, "CIELAB, output less source", colour)
-    panels[-1].set_xlabel("seconds", color=_FAINT, fontsize=9)
+    panels[-1].set_xlabel("seconds", color=FAINT_INK, fontsize=9)
     _thumbnails(figure, figure.add_subplot(grid[-1]), measurement.worst)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return picture(figure)
 
 
 def _flickers() -> dict[str, Value]:
@@ -142,8 +134,8 @@ def _title(figure: Figure, measurement: Measurement) -> None:
         facts.append(f"strength {film.strength:.2f} ± {variation}")
     facts.append(f"change {film.change:.1f} levels")
     printable = "".join(sign if sign.isprintable() else " " for sign in names)
-    figure.text(0.06, 0.955, printable[:110], color=_INK, fontsize=15, parse_math=False)
-    figure.text(0.06, 0.928, "  ·  ".join(facts), color=_FAINT, fontsize=10)
+    figure.text(0.06, 0.955, printable[:110], color=INK, fontsize=15, parse_math=False)
+    figure.text(0.06, 0.928, "  ·  ".join(facts), color=FAINT_INK, fontsize=10)
 
 
 def _curves(
@@ -154,15 +146,15 @@ def _curves(
     low: float | None = None,
 ) -> None:
     """Lines over time, broken and marked at every cut."""
-    axes.set_facecolor(_PANEL)
+    axes.set_facecolor(PANEL)
     axes.set_axisbelow(True)
-    axes.grid(color=_GRID, linewidth=0.6)
-    axes.tick_params(colors=_FAINT, length=0, labelsize=8)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.tick_params(colors=FAINT_INK, length=0, labelsize=8)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(name, color=_INK, fontsize=10, loc="left")
+    axes.set_title(name, color=INK, fontsize=10, loc="left")
     shots = by_shot(measurement.frames)
-    for color, (label, value) in zip(_COLORS, values.items(), strict=False):
+    for color, (label, value) in zip(COLORS, values.items(), strict=False):
         for number, shot in enumerate(shots):
             numbers = [np.nan if (v := value(frame)) is None else v for frame in shot]
             axes.plot(
@@ -170,7 +162,7 @@ def _curves(
                 label=label if number == 0 else None, marker="." if len(shot) < 3 else None,
             )  # fmt: skip
     for shot in shots[1:]:
-        axes.axvline(shot[0].time, color=_FAINT, linewidth=0.9, linestyle=":")
+        axes.axvline(shot[0].time, color=FAINT_INK, linewidth=0.9, linestyle=":")
     axes.set_xlim(0, float(len(measurement.frames) / measurement.rate))
     if low is not None:
         axes.set_ylim(low, max(axes.get_ylim()[1], low + 0.1))
@@ -178,14 +170,14 @@ def _curves(
         loc="lower right", bbox_to_anchor=(1, 0.98), fontsize=8, ncols=len(values), frameon=False
     )
     for text in legend.get_texts():
-        text.set_color(_INK)
+        text.set_color(INK)
 
 
 def _thumbnails(figure: Figure, strip: Axes, worst: Sequence[Bad]) -> None:
     """The worst frames beside one another, source above output."""
     strip.set_axis_off()
     words = "frames that flicker most, source above output" if worst else "no frame flickers"
-    strip.text(0, 0.98, words, color=_INK, fontsize=10)
+    strip.text(0, 0.98, words, color=INK, fontsize=10)
     box = strip.get_position()
     width = box.width / 6
     for column, bad in enumerate(worst):
@@ -195,4 +187,4 @@ def _thumbnails(figure: Figure, strip: Axes, worst: Sequence[Bad]) -> None:
         axes.set_axis_off()
         axes.set_anchor("N")
         words = f"{frame.index}f · {frame.time:.2f} s · {frame.flicker(LAGS[0]):.2f}"
-        axes.set_title(words, color=_FAINT, fontsize=8)
+        axes.set_title(words, color=FAINT_INK, fontsize=8)
