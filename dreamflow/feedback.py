@@ -61,14 +61,16 @@ def follow(
     source: Tensor,
     correspondence: Correspondence,
     settings: Follow,
-    frames_per_second: float,
-    reference_fps: float,
+    reference_frames: float,
     move: Move = STANDING,
 ) -> Tensor:
-    """The start image of the frame after `carry`: its source with the carried dream on it."""
+    """The start image of the frame after `carry`: its source with the carried dream on it.
+
+    `reference_frames` at the reference rate, which `decay` is meant for, have passed between them.
+    """
     carried = _carried(carry, correspondence, move)
     mask = soften(correspondence.reliable, settings.softness)
-    kept = settings.decay ** (reference_fps / frames_per_second)
+    kept = settings.decay**reference_frames
     return (source + carried * mask * kept).clamp(0, 1)
 
 

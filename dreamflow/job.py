@@ -113,7 +113,7 @@ def render_video(
     writer.check_target(request.target, overwrite=request.overwrite)
     codec = writer.codec_for(request.target, request.preset.output)
     with ExitStack() as stack:
-        clip = stack.enter_context(_open(request))
+        clip = stack.enter_context(open_source(request))
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
         text = recipe(engine)
@@ -135,7 +135,7 @@ def render_moment(
     The render starts `SETTLING_SECONDS` before. Writes nothing. Raises UsageError for a moment
     behind the clip's end.
     """
-    with _open(request) as clip:
+    with open_source(request) as clip:
         yield from _lead_up(clip, _engine(request, clip.info), moment)
 
 
@@ -162,7 +162,7 @@ def render_look(
     began = time.monotonic()
     target = Path(request.target)
     writer.check_still_target(target, overwrite=request.overwrite)
-    with _open(request) as clip:
+    with open_source(request) as clip:
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
         text = recipe(engine)
@@ -303,7 +303,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(request: VideoRequest) -> Clip:
+def open_source(request: VideoRequest) -> Clip:
+    """The clip, or the part of it, that a request is about."""
     return open_clip(
         request.source,
         start=request.start,

@@ -25,7 +25,15 @@ from dreamflow import feedback, plots, warp
 from dreamflow.feedback import Carry
 from dreamflow.flow import Correspondence, correspond
 from dreamflow.frames import Array, Box, VideoInfo, to_array, to_image
-from dreamflow.job import Finished, Started, VideoRequest, listen, prepare, sound_file
+from dreamflow.job import (
+    Finished,
+    Started,
+    VideoRequest,
+    listen,
+    open_source,
+    prepare,
+    sound_file,
+)
 from dreamflow.plots import FAINT_INK, GROUND, INK, Lane, Strip, Timeline
 from dreamflow.preset import Preset
 from dreamflow.render import (
@@ -38,7 +46,7 @@ from dreamflow.render import (
 )
 from dreamflow.settings import Output
 from dreamflow.video import writer
-from dreamflow.video.reader import Clip, open_clip, resized
+from dreamflow.video.reader import Clip, resized
 from dreamflow.video.sequences import is_stills
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
@@ -111,9 +119,8 @@ def move(engine: Engine, carry: Carry, moved: Correspondence) -> Tensor | None:
     if moved.reliable.mean() < settings.restart:
         return None
     black = torch.zeros_like(carry.source)
-    fps, reference = float(engine.rate), engine.preset.reference_fps
     by = camera_move([engine], carry.source)
-    return feedback.follow(carry, black, moved, settings, fps, reference, by)
+    return feedback.follow(carry, black, moved, settings, engine.reference_frames, by)
 
 
 def lay_lattice(like: Tensor) -> Tensor:
@@ -333,7 +340,7 @@ def render_preview(
     writer.check_target(request.target, overwrite=request.overwrite)
     codec = writer.codec_for(request.target, _OUTPUT)
     with ExitStack() as stack:
-        clip = stack.enter_context(_open(request))
+        clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
         writer.check_input_survives(request.target, [*clip.files, *([heard] if heard else [])])
         info = clip.info
@@ -353,19 +360,6 @@ def render_preview(
         yield from _encode(request, clip, parts, engine, stage, codec, draft)
         _join(request, info, codec, draft, parts)
     yield Finished(request.target, count, time.monotonic() - began)
-
-
-def _open(request: VideoRequest) -> Clip:
-    return open_clip(
-        request.source,
-        start=request.start,
-        end=request.end,
-        rate=request.rate,
-        size=request.size or SHOWN,
-        allow_truncated=request.allow_truncated,
-        strict=request.strict,
-        max_pixels=request.max_pixels,
-    )
 
 
 def passages(frame_count: int) -> list[tuple[int, int]]:

@@ -103,6 +103,11 @@ class Engine:
         return replace(self, preset=preset, terms=objectives.build(preset.objectives))
 
     @property
+    def reference_frames(self) -> float:
+        """Frames at the preset's reference rate that pass in one frame of the render."""
+        return self.preset.reference_fps / float(self.rate)
+
+    @property
     def device(self) -> torch.device:
         return self.extractor.device
 
@@ -201,9 +206,8 @@ def _camera_over(frames: Sequence[_Waiting]) -> Move:
 def camera_move(engines: Sequence[Engine], source: Tensor) -> Move:
     """What the camera does to a dream on `source` over frames with these engines."""
     size = (source.shape[-2], source.shape[-1])
-    presets, rate = [engine.preset for engine in engines], float(engines[0].rate)
-    steps = [camera.matrix(p.camera, size, p.reference_fps / rate) for p in presets]
-    return Move(camera.composed(steps), presets[0].camera.border)
+    steps = [camera.matrix(now.preset.camera, size, now.reference_frames) for now in engines]
+    return Move(camera.composed(steps), engines[0].preset.camera.border)
 
 
 def render_shots(
@@ -268,8 +272,8 @@ def start_image(
     correspondence = correspond(engine.flow, source, carry.source)
     if correspondence.reliable.mean() < settings.restart:
         return None
-    fps, reference = float(engine.rate) / gap, engine.preset.reference_fps
-    return feedback.follow(carry, source, correspondence, settings, fps, reference, move)
+    passed = gap * engine.reference_frames
+    return feedback.follow(carry, source, correspondence, settings, passed, move)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
@@ -285,8 +289,8 @@ def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int, gap: int
     preset = engine.preset
     settings = gentler(preset)
     dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
-    reference_frames = gap * preset.reference_fps / float(engine.rate)
-    return settle_color(engine, dreamed, source, 1 - (1 - preset.color.rate) ** reference_frames)
+    kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
+    return settle_color(engine, dreamed, source, 1 - kept)
 
 
 def gentler(preset: Preset) -> Dream:

@@ -139,7 +139,7 @@ def dive(
     engine: Engine, canvas: Canvas, seed: Tensor, index: int, moves: Sequence[Matrix]
 ) -> Canvas:
     """The frame so many `moves` after `canvas`: moved, refreshed, dreamed on, coloured."""
-    share = len(moves) * _share(engine)
+    share = len(moves) * engine.reference_frames
     start = _moved(engine, canvas.picture, index, camera.composed(moves))
     start = _refreshed(engine, start, seed, index, share)
     picture = _dreamed(engine, start, index, gently=True)
@@ -158,15 +158,10 @@ def _next_anchor(
     return anchor.towards(anchor.lifted(settings), 1 - (1 - _LIFTING_SHARE) ** share)
 
 
-def _share(engine: Engine) -> float:
-    """Reference frames that pass in one frame of the render."""
-    return engine.preset.reference_fps / float(engine.rate)
-
-
 def _move(engine: Engine, picture: Tensor) -> Matrix:
     """The camera's move in one frame."""
     size = (picture.shape[-2], picture.shape[-1])
-    return camera.matrix(engine.preset.camera, size, _share(engine))
+    return camera.matrix(engine.preset.camera, size, engine.reference_frames)
 
 
 def _moved(engine: Engine, picture: Tensor, index: int, by: Matrix) -> Tensor:

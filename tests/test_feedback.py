@@ -28,7 +28,7 @@ def start(residual, correspondence=None, fps=30.0, reference=30.0, source=None, 
     source = grey() if source is None else source
     carry = Carry(0, grey(), residual)
     settings = Follow(**({"decay": 1.0, "softness": 0} | follow))
-    return feedback.follow(carry, source, correspondence or standing(), settings, fps, reference)
+    return feedback.follow(carry, source, correspondence or standing(), settings, reference / fps)
 
 
 def test_the_residual_keeps_its_sign():
