@@ -177,3 +177,12 @@ def test_a_look_for_another_network_dreams_on_random_weights(name: str, tmp_path
     changed = dreamed(look.model_copy(update={"network": f"{look.network}:{file}"}))
     assert torch.isfinite(changed).all()
     assert (changed - scene()).abs().mean() > 0.5 / 255
+
+
+@pytest.mark.parametrize("frames", [2, 24, 75, 131])
+def test_the_odyssey_ends_on_its_last_layer(frames: int):
+    weights = [
+        each.weight
+        for each in preset.load("odyssey").resolved(frames, 25).at(frames - 1).objectives
+    ]
+    assert weights == pytest.approx([0, 0, 0, 0, 1])
