@@ -23,8 +23,8 @@ from pydantic import Field, PrivateAttr, ValidationError
 from dreamflow import cycles, settings
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import (
-    CLASS_TAG,
-    OTHER_TAG,
+    MOVING_MASKS,
+    TAGS,
     AnyObjective,
     Camera,
     Color,
@@ -34,6 +34,7 @@ from dreamflow.settings import (
     Feedback,
     Follow,
     Output,
+    Regularize,
     Stage,
     setting,
 )
@@ -108,11 +109,15 @@ class Preset(Stage):
     )
     objectives: tuple[AnyObjective, ...] = setting(
         ...,
-        "What the dream is after: layers and classes with weights.",
+        "What the dream is after: layers, classes, pictures and more, with weights.",
         min_length=1,
         max_length=MAX_OBJECTIVES,
     )
+    strength: float = setting(
+        1.0, "How strong every dream is: 1 as the preset means it.", moves=True, ge=0, le=2
+    )
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
+    regularize: Regularize = Field(Regularize(), description="What keeps the dream plausible.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
     camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
@@ -330,8 +335,9 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     if not isinstance(tree, Mapping):
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
-    tree = _with_weights_found(_curves_whole(tree), source, problems)
-    return _with_sound_found(tree, source, problems)
+    tree = _with_weights_found(_curves_whole(tree), source, problems, "")
+    tree = _with_file_found(tree, "audio", source, problems, "")
+    return _with_objectives_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -376,7 +382,9 @@ def _refuse_outside(text: str, source: _Source) -> None:
         raise PresetError(f"must be a path inside the preset's own folder, not {quoted(text)}")
 
 
-def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+def _with_weights_found(
+    tree: Mapping, source: _Source, problems: list[Problem], prefix: str
+) -> Mapping:
     """In `network: NAME:FILE` the file is named from the preset's folder; here from ours."""
     node = tree.entries.get("network")
     if not (isinstance(node, Scalar) and isinstance(node.value, str)):
@@ -385,7 +393,7 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
     try:
         _refuse_outside(file if colon else name, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"network: {error}"))
+        problems.append(Problem(node.mark, f"{prefix}network: {error}"))
         return tree
     if not file:
         return tree
@@ -393,18 +401,42 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
-def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+def _with_file_found(
+    tree: Mapping, key: str, source: _Source, problems: list[Problem], prefix: str
+) -> Mapping:
     """`audio: FILE` is named from the preset's folder; here from ours."""
-    node = tree.entries.get("audio")
+    node = tree.entries.get(key)
     if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
         return tree
     try:
         _refuse_outside(node.value, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"audio: {error}"))
+        problems.append(Problem(node.mark, f"{prefix}{key}: {error}"))
         return tree
     value = str(source.path.parent / node.value)
-    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
+    return tree.replaced(key, Scalar(node.mark, value, node.text), node.mark)
+
+
+_FILE_KEYS = ("guide", "style", "content", "direction", "mask")
+"""Of an objective: those that name a file."""
+
+
+def _with_objectives_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """The same for the files of the objectives."""
+    listed = tree.entries.get("objectives")
+    if not isinstance(listed, Sequence):
+        return tree
+    items: list[Node] = []
+    for index, item in enumerate(listed.items):
+        if isinstance(item, Mapping):
+            prefix = f"objectives.{index}."
+            item = _with_weights_found(item, source, problems, prefix)
+            for key in _FILE_KEYS:
+                node = item.entries.get(key)
+                if not (isinstance(node, Scalar) and node.value in MOVING_MASKS):
+                    item = _with_file_found(item, key, source, problems, prefix)
+        items.append(item)
+    return tree.replaced("objectives", replace(listed, items=tuple(items)), listed.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -530,7 +562,7 @@ def _causes(error: ValidationError) -> list[Any]:
     """What pydantic found, less the lists it calls too short only because items are not valid."""
     found: list[Any] = error.errors(include_url=False)
     for each in found:
-        each["loc"] = tuple(step for step in each["loc"] if step not in (CLASS_TAG, OTHER_TAG))
+        each["loc"] = tuple(step for step in each["loc"] if step not in TAGS)
     outer = {each["loc"][:at] for each in found for at in range(len(each["loc"]))}
     return [each for each in found if each["type"] != "too_short" or each["loc"] not in outer]
 
@@ -576,6 +608,8 @@ def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str],
 def _unknown_key(path: list[int | str]) -> str:
     *outer, key = path
     known = list(dict.fromkeys(key for arm in _arms(_schema_at(outer)) for key in arm))
+    if key in known:
+        return f"unknown key {quoted(str(key))} beside the other keys that stand there"
     elsewhere = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
     near = elsewhere or _nearest(str(key), known)[:1]
     hint = _did_you_mean(near) or f" (allowed: {', '.join(known)})"
@@ -878,7 +912,7 @@ def settings_markdown() -> str:
 
 def dump(preset: Preset) -> str:
     """The preset as YAML with every value spelled out; it reads back to an equal preset."""
-    tree = preset.model_dump(mode="json", by_alias=True)
+    tree = preset.model_dump(mode="json", by_alias=True, exclude_none=True)
     for path, curve in preset._curves.items():
         *outer, last = _steps(path)
         holder: Any = tree

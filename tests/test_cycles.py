@@ -152,7 +152,7 @@ TIME = "a text such as 4s, 96f, 25% or a whole number from 0 to 999999999 (frame
         ("{cycle: [a, b], every: 4s}",
          f"14: objectives.0.fade is missing; give {TIME}"),
         ("{cycle: [a, b], every: 4s, fade: 1s, layer: x}",
-         "51: unknown key 'layer' (did you mean 'objectives[].layer'?)"),
+         "51: unknown key 'layer' beside the other keys that stand there"),
         ("{cycle: [a, b], every: 4s, fade: 1s, weight: 200}",
          "59: objectives.0.weight: must be a number from -100 to 100, not 200"),
         ("{cycle: [a, b], every: 4s, fade: 1s, weight: 2+foo}",
