@@ -423,14 +423,18 @@ def share(terms: Sequence[Term]) -> float:
     return min(1.0, sum(abs(term.weight) for term in terms))
 
 
-def total(terms: Sequence[Term], features: Features) -> Tensor:
-    """Weighted sum of all terms, each in its present unit; a scalar to ascend.
+def total(
+    terms: Sequence[Term], features: Features, units: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Weighted sum of all terms, each in its present unit or in the one given; to ascend.
 
-    Only its gradient means anything, and its distance to 0 where all terms are `bounded`.
+    In present units only its gradient means anything, and its distance to 0 where all terms are
+    `bounded`.
     """
     tiny = torch.finfo(torch.float32).tiny
+    units = [term.unit(features).detach() for term in terms] if units is None else units
     shares = [
-        term.weight * term.score(features) / term.unit(features).detach().clamp(min=tiny)
-        for term in terms
+        term.weight * term.score(features) / unit.clamp(min=tiny)
+        for term, unit in zip(terms, units, strict=True)
     ]
     return torch.stack(shares).sum()

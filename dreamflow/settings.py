@@ -514,21 +514,21 @@ class Regularize(Stage):
     """
 
     total_variation: float = setting(
-        0.0, "Pull towards flat areas with sharp borders.", moves=True, ge=0, le=100
+        0.0, "Pull towards flat areas with sharp borders.", moves=True, ge=0, le=10
     )
-    l2_grey: float = setting(0.0, "Pull towards mid-grey.", moves=True, ge=0, le=100)
+    l2_grey: float = setting(0.0, "Pull towards mid-grey.", moves=True, ge=0, le=10)
     l2_source: float = setting(
-        0.0, "Pull towards the picture without the dream.", moves=True, ge=0, le=100
+        0.0, "Pull towards the picture without the dream.", moves=True, ge=0, le=10
     )
     p_norm: float = setting(
         0.0,
         "Pull of the extremes away from black and white (6th power).",
         moves=True,
         ge=0,
-        le=100,
+        le=10,
     )
     spectrum: float = setting(
-        0.0, "Pull towards the spectrum of photographs: less fine grain.", moves=True, ge=0, le=100
+        0.0, "Pull towards the spectrum of photographs: less fine grain.", moves=True, ge=0, le=10
     )
     blur: float = setting(
         0.0, "Blur of what was dreamed, after each step.", unit="px", moves=True, ge=0, le=32

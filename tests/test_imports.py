@@ -24,7 +24,8 @@ LAYERS = {
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
-                     "networks", "objectives", "vectors", "warp"},
+                     "networks", "objectives", "optimizers", "regularizers", "scene", "vectors",
+                     "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
