@@ -30,6 +30,8 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    mask_file,
+    masked,
     open_source,
     prepare,
     sound_file,
@@ -175,8 +177,11 @@ def paint(motion: Motion) -> Tensor:
     shown = (0.45 * motion.full + 0.55 * grey) * 0.6
     if motion.reliable is not None:
         shown = _tint(shown, LOST, 0.55 * (1 - motion.reliable))
-    shown = _tint(shown, CARRIED, 0.9 * motion.lattice[:, FIRST:LATER])
-    return _tint(shown, GROWN, 0.9 * motion.lattice[:, LATER:COVER])
+    lattice, mask = motion.lattice, motion.engine.mask
+    if mask is not None:
+        lattice = lattice * mask.at(lattice)
+    shown = _tint(shown, CARRIED, 0.9 * lattice[:, FIRST:LATER])
+    return _tint(shown, GROWN, 0.9 * lattice[:, LATER:COVER])
 
 
 def _tint(image: Tensor, color: str, strength: Tensor) -> Tensor:
@@ -342,7 +347,8 @@ def render_preview(
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
-        writer.check_input_survives(request.target, [*clip.files, *([heard] if heard else [])])
+        read = [*clip.files, *([heard] if heard else []), *mask_file(request.preset)]
+        writer.check_input_survives(request.target, read)
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
@@ -350,6 +356,7 @@ def render_preview(
         engine = prepare(
             request.preset, info.rate, request.device, request.threads, sound=sound, **frames
         )
+        engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         parts = passages(info.frame_count)
@@ -389,7 +396,8 @@ def _dreamed(clip: Clip, engine: Engine, place: int) -> Array:
     full = to_image(array, engine.device)
     now = engine.at(index)
     source = shrink(full, now.preset.dream.size)
-    return to_array(compose(full, dream_from_scratch(now, source, index) - source))
+    residual = dream_from_scratch(now, source, index) - source
+    return to_array(compose(full, residual, now.mask))
 
 
 def _at_size(engine: Engine, size: int) -> Engine:
