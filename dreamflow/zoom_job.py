@@ -30,6 +30,7 @@ from dreamflow.job import (
     encode,
     listen,
     prepare,
+    without_motion,
     recipe,
     sha256,
 )
@@ -260,7 +261,7 @@ def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
 
 def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
     sound = listen(request.preset, None, info)
-    conditions = {"frame_count": frame_count, "sound": sound}
+    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
     return prepare(request.preset, info.rate, request.device, request.threads, **conditions)
 
 
