@@ -75,10 +75,15 @@ def _dis(quality: str, _device: torch.device) -> Search:
         "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
         "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     }
-    search = cv2.DISOpticalFlow.create(presets.get(quality, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
-    if quality == "fine":
-        search.setFinestScale(0)
-    return _of_greys(lambda first, second: search.calc(first, second, None))  # type: ignore[call-overload]
+
+    def find(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        # Anew for each pair, which costs nothing: a small picture changes a search for good.
+        search = cv2.DISOpticalFlow.create(presets.get(quality, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+        if quality == "fine":
+            search.setFinestScale(0)
+        return search.calc(first, second, None)  # type: ignore[call-overload]
+
+    return _of_greys(find)
 
 
 def _farneback(_quality: str, _device: torch.device) -> Search:
@@ -134,18 +139,16 @@ class FlowMethod(FlowSource):
     ) -> None:
         self.name, self._size = name, size
         device = torch.device(device)
-        self._there = METHODS[name](quality, device)
-        # One for each direction: a search keeps its pyramids, so that two at once need two of them.
-        self._back = METHODS[name](quality, device) if name in _BESIDE else self._there
+        self._search = METHODS[name](quality, device)
         # The searches split their work by threads, so that other vectors come of other numbers.
         threads = f"{cv2.getNumThreads()} {torch.get_num_threads()}"
         versions = f"{cv2.__version__} {torch.__version__}"
-        weights = getattr(self._there, "weights_sha256", "")
+        weights = getattr(self._search, "weights_sha256", "")
         facts = (name, quality, size, device.type, threads, versions, weights, STEPS_PER_PIXEL)
         self.fingerprint = " ".join(map(str, facts))
 
     def between(self, first: Tensor, second: Tensor, frames: Frames | None = None) -> Tensor:
-        return self._found(self._there, first, second)
+        return self._found(first, second)
 
     def both_ways(
         self, first: Tensor, second: Tensor, frames: Frames | None = None
@@ -158,13 +161,13 @@ class FlowMethod(FlowSource):
         if self.name not in _BESIDE:
             return super().both_ways(first, second, frames)
         with ThreadPoolExecutor(1) as beside:
-            back = beside.submit(self._found, self._back, second, first)
-            there = self._found(self._there, first, second)
+            back = beside.submit(self._found, second, first)
+            there = self._found(first, second)
         return there, back.result()
 
-    def _found(self, search: Search, first: Tensor, second: Tensor) -> Tensor:
+    def _found(self, first: Tensor, second: Tensor) -> Tensor:
         pictures = (_small(rgb(image), self._size) for image in (first, second))
-        found = vectors.resized(search(*pictures), (first.shape[-2], first.shape[-1]))
+        found = vectors.resized(self._search(*pictures), (first.shape[-2], first.shape[-1]))
         steps = np.rint(found * np.float32(STEPS_PER_PIXEL))
         # A sum, as -0.0 and 0.0 are not the same bits.
         return as_flow(steps / np.float32(STEPS_PER_PIXEL) + np.float32(0), first.device)

@@ -23,7 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from dreamflow.errors import DreamflowError, OutputError
-from dreamflow.flow import STEPS_PER_PIXEL, FlowMethod, Frames, FlowSource, as_flow, rgb
+from dreamflow.flow import STEPS_PER_PIXEL, FlowMethod, FlowSource, Frames, as_flow, rgb
 from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.stills import temporary_beside
 
@@ -97,7 +97,7 @@ class FlowCache(FlowSource):
         return as_flow(found, image.device)
 
     def _write(self, path: Path, flow: Tensor) -> None:
-        """Keep a flow, whole or not at all; a disk without room ends the keeping, not the render."""
+        """Keep a flow, whole or not at all; a full disk ends the keeping and not the render."""
         if self._full:
             return
         data = encoded(flow[0].permute(1, 2, 0).cpu().numpy())

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dreamflow import vectors
 from dreamflow.errors import BadMediaError, InputMissingError
-from dreamflow.flow import Frames, FlowSource, as_flow
+from dreamflow.flow import FlowSource, Frames, as_flow
 from dreamflow.frames import VideoInfo
 from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.probe import MAX_PIXELS
@@ -122,11 +122,13 @@ def _found(folder: Path) -> Mapping[Frames, Path]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        raise InputMissingError(f"cannot read the flow files in {folder}: {error.strerror}") from error
+        raise InputMissingError(
+            f"cannot read the flow files in {folder}: {error.strerror}"
+        ) from error
     files = dict(_named(paths))
     if not files:
         raise InputMissingError(
-            f"{folder} holds no flow: files are called forward_7_8.flo and backward_8_7.flo (or .npy)"
+            f"{folder} holds no flow: files are called forward_7_8.flo and backward_8_7.flo, or .npy"
         )
     return files
 
@@ -144,8 +146,8 @@ def _check_shape(path: Path, layout: _Layout, size: tuple[int, int]) -> None:
     slack = 2 * max(layout.width, width)
     if abs(layout.width * height - layout.height * width) > slack:
         raise BadMediaError(
-            f"{path} is {layout.width}x{layout.height}, the frame {width}x{height}: flow of another "
-            "shape does not fit"
+            f"{path} is {layout.width}x{layout.height}, the frame {width}x{height}: "
+            "flow of another shape does not fit"
         )
 
 
@@ -155,7 +157,7 @@ def _layout(path: Path, file: BinaryIO) -> _Layout:
     file.seek(0)
     layout = _npy_layout(path, file) if path.suffix == ".npy" else _flo_layout(path, file)
     height, width = layout.height, layout.width
-    if not (0 < height and 0 < width and height * width <= MAX_PIXELS):
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
         raise BadMediaError(f"{path} claims to be {width}x{height}, at most 64 megapixels can be")
     if size != layout.byte_count:
         kind = "cut off" if size < layout.byte_count else "too long"
@@ -183,5 +185,7 @@ def _npy_layout(path: Path, file: BinaryIO) -> _Layout:
         raise BadMediaError(f"{path} is no .npy file that can be read") from error
     if len(shape) != 3 or shape[2] != 2 or dtype.kind != "f" or by_columns:
         order = " by columns" if by_columns else ""
-        raise BadMediaError(f"{path} holds {dtype}{list(shape)}{order}, not floats [height, width, 2]")
+        raise BadMediaError(
+            f"{path} holds {dtype}{list(shape)}{order}, not floats [height, width, 2]"
+        )
     return _Layout(shape[0], shape[1], dtype, file.tell())

@@ -30,8 +30,8 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
-    open_source,
     make_flow,
+    open_source,
     prepare,
     sound_file,
 )

@@ -292,9 +292,7 @@ class _Engines:
         layers = tuple(sorted({objective.layer for objective in preset.objectives}))
         extractor = self._extractor(preset.network, layers)
         rate, sound = Fraction(preset.reference_fps), audio.steady(_SHEET_SOUND)
-        return Engine.build(
-            preset, rate, sound=sound, extractor=extractor, flow=FlowMethod("none")
-        )
+        return Engine.build(preset, rate, sound=sound, extractor=extractor, flow=FlowMethod("none"))
 
 
 def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _Engines) -> Cell:

@@ -30,9 +30,9 @@ from dreamflow.job import (
     encode,
     listen,
     prepare,
-    without_motion,
     recipe,
     sha256,
+    without_motion,
 )
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
