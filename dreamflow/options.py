@@ -233,6 +233,18 @@ clip_options = _together(
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
     ),
+    click.option(
+        "--flow-cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Keep the optical flow there, so that the next render of IN need not search for it.",
+    ),
+    click.option(
+        "--flow-files",
+        type=PATH,
+        metavar="FOLDER",
+        help="Take the flow from there: forward_7_8.flo, backward_8_7.flo, or .npy.",
+    ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
     stall_option,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +30,7 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    make_flow,
     mask_file,
     masked,
     open_source,
@@ -107,7 +108,9 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        moved = None
+        if carry is not None:
+            moved = correspond(now.flow, source, carry.source, (index, carry.index))
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
@@ -354,7 +357,13 @@ def render_preview(
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
         frames = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
-            request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+            request.look,
+            info.rate,
+            request.device,
+            request.threads,
+            sound=sound,
+            make_flow=partial(make_flow, request, info),
+            **frames,
         )
         engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))
