@@ -557,7 +557,14 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show, check and draw presets."""
+    """List, show, check and draw presets.
+
+    A number in a preset may be keyframes such as 0:(1), 60:(2) or an expression of t (frame), s
+    (seed), max_f (last frame), sec, fps, pi, e and audio.rms, .bass, .mid, .treble, .onset, .beat.
+    Its functions: sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh
+    log log2 log10 log1p exp expm1 sqrt abs floor ceil trunc round sign hypot fmod where min max
+    clip saw tri square pulse cycle noise beat.
+    """
 
 
 @presets.command("list")

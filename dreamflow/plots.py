@@ -84,6 +84,7 @@ class Timeline:
     """What the expressions listen to."""
     constants: tuple[tuple[str, str], ...]
     """(key, value with its unit) of the settings that stay as they are."""
+    seed: int
 
     @classmethod
     def of(
@@ -108,9 +109,8 @@ class Timeline:
         )
         heard = {name: values for name, values in (sound or {}).items() if name in _heard(preset)}
         weights = _weights(preset, frame_count)
-        return cls(
-            frame_count, rate, weights, tuple(moving), heard, _constants(preset, curves, units)
-        )
+        constants = _constants(preset, curves, units)
+        return cls(frame_count, rate, weights, tuple(moving), heard, constants, preset.seed)
 
     @property
     def nothing_moves(self) -> bool:
@@ -245,9 +245,10 @@ def _draw_track(axes: Axes, track: Track, timeline: Timeline, color: str, width:
 
 def _key_frames(track: Track, timeline: Timeline) -> list[int]:
     """Where the curve's keys are; none for a single expression."""
-    keys = track.curve.keys if track.curve else ()
-    frames = [key.frame(timeline.frame_count, float(timeline.rate)) for key in keys]
-    return [frame for frame in frames if frame < timeline.frame_count] if len(keys) > 1 else []
+    if track.curve is None or len(track.curve.keys) == 1:
+        return []
+    starts = track.curve.starts(timeline.frame_count, float(timeline.rate), timeline.seed)
+    return [frame for frame in starts if 0 <= frame < timeline.frame_count]
 
 
 def _draw_weights(axes: Axes, tracks: Sequence[Track]) -> None:
@@ -563,8 +564,7 @@ def _checked(info: VideoInfo) -> VideoInfo:
 
 def _long_enough(preset: Preset, rate: Fraction) -> int:
     """Frames that show every key in frames or seconds, and what comes of the last one."""
-    keys = [key for curve in preset.curves.values() for key in curve.keys if key.unit != "%"]
-    last = max((key.frame(1, float(rate)) for key in keys), default=0)
+    last = max((curve.last_key(float(rate)) for curve in preset.curves.values()), default=0)
     return max(int(DEFAULT_SECONDS * rate), min(last * 5 // 4 + 1, MAX_FRAMES))
 
 
