@@ -41,7 +41,6 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 # ── what moves ───────────────────────────────────────────────────────────────────────────────────
 
 MAX_FRAMES = 1_000_000
-DEFAULT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -553,7 +552,8 @@ class Span:
         rate = self.rate or Fraction(preset.reference_fps)
         if self.duration is not None:
             return _checked(VideoInfo(1, 1, rate, self.duration.frame(rate)))
-        return _checked(VideoInfo(1, 1, rate, self.frames or _long_enough(preset, rate)))
+        frame_count = self.frames or min(preset.telling_length(rate), MAX_FRAMES)
+        return _checked(VideoInfo(1, 1, rate, frame_count))
 
 
 def _checked(info: VideoInfo) -> VideoInfo:
@@ -562,31 +562,28 @@ def _checked(info: VideoInfo) -> VideoInfo:
     return info
 
 
-def _long_enough(preset: Preset, rate: Fraction) -> int:
-    """Frames that show every key in frames or seconds, and what comes of the last one."""
-    last = max((curve.last_key(float(rate)) for curve in preset.curves.values()), default=0)
-    return max(int(DEFAULT_SECONDS * rate), min(last * 5 // 4 + 1, MAX_FRAMES))
-
-
 def plot_preset(
     name: str,
     output: Path,
     span: Span,
     *,
     overrides: Sequence[str] = (),
+    sound: Path | None = None,
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write the plot of a preset, with `KEY=VALUE` overrides on top, as a picture.
 
-    Raises OutputError before any work if `output` is taken, PresetError for a wrong preset.
+    A preset that listens hears the file `sound`, else its own, else that of the span's clip. Raises OutputError before any work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
-    check_input_survives(output, [span.clip] if span.clip else [])
     preset = presets.load(name, overrides=overrides)
+    if sound is not None:
+        preset = preset.listening_to(sound)
+    heard = Path(preset.audio) if preset.audio else None
+    check_input_survives(output, [file for file in (span.clip, heard) if file])
     info = span.measure(preset, max_pixels=max_pixels)
-    sound = _listen(preset, span.clip, info)
-    timeline = Timeline.of(preset, info.frame_count, info.rate, sound)
+    timeline = Timeline.of(preset, info.frame_count, info.rate, _listen(preset, span.clip, info))
     write_still(output, plot(timeline, Path(name).stem, preset.description))
 
 
@@ -597,7 +594,10 @@ def _listen(preset: Preset, clip: Path | None, info: VideoInfo) -> SoundCurves |
         return None
     if clip is None and not preset.audio:
         path, expression = next(iter(wanted.items()))
-        raise UsageError(f"{path} listens to a clip ({quoted(expression)}): name it with --input")
+        raise UsageError(
+            f"{path} listens to a sound ({quoted(expression)}): "
+            "name a clip with --input or a file with --audio"
+        )
     from dreamflow import job
 
     return job.listen(preset, clip or Path(preset.audio), info)

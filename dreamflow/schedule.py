@@ -269,6 +269,11 @@ class Expression:
         return self.text[self.column - 1 : self.end].strip()
 
     @property
+    def pointed_at(self) -> str:
+        """The text it stands in with a caret under it, for messages."""
+        return _pointed_at(self.text, self.column)
+
+    @property
     def uses_sound(self) -> bool:
         return not self.names.isdisjoint(SOUND_NAMES)
 
@@ -604,7 +609,7 @@ class Curve:
         return [key.time.frame(moment) for key in self.keys]
 
     def last_key(self, fps: float) -> int:
-        """Frame of the last of its keys that stands still, however long the render is; 0 if none."""
+        """Frame of its last key among those that no render's length moves; 0 if there is none."""
         moment = _Moment(np.zeros(1), 1, fps, 0)
         times = (key.time for key in self.keys)
         fixed = (time for time in times if time.formula is None and time.unit != "%")

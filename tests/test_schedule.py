@@ -387,8 +387,8 @@ def test_a_mistake_has_a_caret_under_its_column(text, message):
         "__import__('os')", "().__class__", "t.__class__", "lambda: 1", "[t for t in t]", "t[0]",
         "eval(t)", "open(t)", "exec", "'a'", "t if t else t", "t := 1", "f'{t}'", "print(1)",
         "numpy", "np.sin(t)", "where.__globals__", "0:(__import__('os').system('true'))", "`t`",
-        "audio", "\0", "", " ", "0:()", "0:(1),,", ",0:(1)", "t:(1)", "'0:(1)", "sin", "sin()", "min(1)", "t t",
-        "1:30", "(1)(2)", "pi()",
+        "audio", "\0", "", " ", "0:()", "0:(1),,", ",0:(1)", "t:(1)", "'0:(1)", "sin", "sin()",
+        "min(1)", "t t", "1:30", "(1)(2)", "pi()",
     ],
 )  # fmt: skip
 def test_everything_not_on_the_list_is_refused(text):
@@ -469,7 +469,8 @@ def test_a_mistake_in_a_mapping_names_its_entry(source, entry, message):
 WORDS = st.sampled_from(
     ["t", "s", "pi", "max_f", "sec", "fps", "sin", "where", "min", "noise", "beat", "pulse", "(",
      ")", ",", "+", "-", "*", "/", "%", "**", "<", ">=", "==", "&", "|", "~", "0", "1.5", "9e99",
-     ":", "0:(", "5s:(", "50%:(", "max_f-1:(", ",", chr(34), "__class__", "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
+     ":", "0:(", "5s:(", "50%:(", "max_f-1:(", ",", chr(34), "__class__",
+     "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=40)
 KEY_TEXTS = (
