@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import objectives, optimizers, regularizers, warp
+from dreamflow import masks, objectives, optimizers, regularizers, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
+from dreamflow.masks import Mask
 from dreamflow.objectives import Features, Term
 from dreamflow.optimizers import Adam
 from dreamflow.scene import Scene, View
@@ -51,10 +52,12 @@ def dream(
     terms: Sequence[Term],
     settings: Dream,
     seed: Seed = (0, 0),
+    mask: Mask | None = None,
+    *,
     scene: Scene | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """Dream on `image` and return it with what was dreamed.
+    """Dream on `image` and return it with what was dreamed, as much as the `mask` lets grow.
 
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1. `source`
@@ -66,21 +69,22 @@ def dream(
     """
     height, width = image.shape[-2:]
     scene = scene or Scene()
-    image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
-    image = first_picture(image, settings.start, seed)
-    source = image if source is None else _pad_to(source, extractor.minimum_side)
-    dreamed, detail = image, None
-    for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
-        base = warp.resize(image, size)
+    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    whole = first_picture(whole, settings.start, seed)
+    source = whole if source is None else _pad_to(source, extractor.minimum_side)
+    dreamed, detail = whole, None
+    for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
+        base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
         if here and settings.steps:
-            under = base if source is image else warp.resize(source, size)
+            under = base if source is whole else warp.resize(source, size)
             natural = settings.start == "frequency"
             view = scene.at(under.clamp(0, 1), here, extractor, natural=natural)
-            dreamed = _dream_octave(dreamed, extractor, here, settings, (*seed, octave), view)
+            dreamed = _dream_octave(dreamed, extractor, here, settings, (*seed, octave), view, mask)
         detail = dreamed - base
-    return dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    return masks.kept(mask, image, dreamed)
 
 
 def _dream_octave(
@@ -90,10 +94,12 @@ def _dream_octave(
     settings: Dream,
     key: tuple[int, int, int],
     view: View,
+    mask: Mask | None,
 ) -> Tensor:
     """All steps of one octave; `key` is (seed of the render, frame, octave)."""
     if settings.optimizer == "lbfgs":
-        return _descend(image, extractor, terms, settings, view, key[1])
+        found = _descend(image, extractor, terms, settings, view, key[1])
+        return masks.within(mask, image, found)
     adam = Adam() if settings.optimizer == "adam" else None
     grid = _grid(terms, extractor)
     for step in range(settings.steps):
@@ -101,7 +107,7 @@ def _dream_octave(
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
         turn = draw_turn((*key, step, _TURN), settings.robust) if settings.robust > 0 else None
         image = ascend(
-            image, extractor, terms, settings, shift, key[1], view=view, turn=turn, adam=adam
+            image, extractor, terms, settings, shift, key[1], mask, view=view, turn=turn, adam=adam
         )
     return image
 
@@ -184,6 +190,7 @@ def ascend(
     settings: Dream,
     shift: tuple[int, int],
     frame: int = 0,
+    mask: Mask | None = None,
     *,
     view: View | None = None,
     turn: Tensor | None = None,
@@ -209,8 +216,13 @@ def ascend(
     scaled = level * objectives.share(terms) / max(float(scale), torch.finfo(scale.dtype).tiny)
     if adam is None and all(term.bounded and term.weight > 0 for term in terms):
         scaled = min(scaled, _room(score, slope, gradient))
+    if mask is not None:
+        step = step * mask.at(step)
     moved = torch.add(image, step, alpha=scaled)
-    return regularizers.settled(moved, view.source, view.regularize, level).clamp_(0, 1)
+    if regularizers.in_force(view.regularize):
+        settled = regularizers.settled(moved, view.source, view.regularize, level)
+        moved = masks.within(mask, moved, settled)
+    return moved.clamp_(0, 1)
 
 
 def uphill(
@@ -235,13 +247,13 @@ def uphill(
         features = {layer: _unshifted(features[layer], extractor, layer, shift) for layer in layers}
     if view.references:
         features = {**features, **view.references}
-    masks = list(dict.fromkeys(term.mask for term in terms))
+    names = list(dict.fromkeys(term.mask for term in terms))
     scores, gradient = [], None
-    for mask in masks:
+    for mask in names:
         chosen = [place for place, term in enumerate(terms) if term.mask == mask]
         held = None if units is None else [units[place] for place in chosen]
         score = objectives.total([terms[place] for place in chosen], features, held)
-        (part,) = torch.autograd.grad(score, leaf, retain_graph=mask != masks[-1])
+        (part,) = torch.autograd.grad(score, leaf, retain_graph=mask != names[-1])
         if mask:
             part = part * roll(view.masks[mask], shift)
         gradient = part if gradient is None else gradient + part
@@ -268,8 +280,8 @@ def _cover(terms: Sequence[Term], view: View, shift: tuple[int, int]) -> Tensor 
     """How much of a dream each pixel is open to, `[1, 1, H, W]`; None if to all of it."""
     if any(not term.mask for term in terms):
         return None
-    masks = torch.stack([view.masks[mask] for mask in {term.mask for term in terms}])
-    return roll(masks.amax(0), shift)
+    shares = torch.stack([view.masks[mask] for mask in {term.mask for term in terms}])
+    return roll(shares.amax(0), shift)
 
 
 def _check_finite(

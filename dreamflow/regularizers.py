@@ -111,13 +111,18 @@ def value_and_gradient(
     return float(found), torch.autograd.grad(found, leaf)[0]
 
 
+def in_force(settings: Regularize) -> bool:
+    """Whether `settled` would change anything."""
+    return settings.blur > 0 or any(getattr(settings, name) > 0 for name in PRIORS)
+
+
 def settled(picture: Tensor, source: Tensor, settings: Regularize, step: float) -> Tensor:
     """The picture after a step of the dream on `source`, as the priors and the blur leave it.
 
     `step` times the gradient of the priors is taken off, or as many halves of it as it takes not to
     overshoot, that is to raise the penalty.
     """
-    if any(getattr(settings, name) for name in PRIORS):
+    if any(getattr(settings, name) > 0 for name in PRIORS):
         picture = _pulled(picture, source, settings, step)
     if settings.blur > 0:
         picture = source + gaussian_blur(picture - source, settings.blur)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dreamflow import warp
+from dreamflow.masks import Mask
 from dreamflow.objectives import SOURCE, Reference, Term
 from dreamflow.settings import Regularize
 
@@ -82,8 +82,8 @@ class Scene:
 
     gallery: Gallery | None = None
     """Must be there for terms with pictures."""
-    masks: Mapping[str, Tensor] = field(default_factory=dict)
-    """`[1, 1, H, W]` in 0..1, of any size, by name; terms name them."""
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    """Those that terms name."""
     regularize: Regularize = field(default_factory=Regularize)
 
     def at(
@@ -105,13 +105,5 @@ class Scene:
                 place = size if term.aligned else None
                 found[layer, picture] = self.gallery.features(picture, layer, place)
         names = {term.mask for term in terms} - {""}
-        masks = {name: fitted(self.masks[name], size) for name in names}
+        masks = {name: self.masks[name].at(source) for name in names}
         return View(source, found, masks, self.regularize, natural)
-
-
-def fitted(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask at (height, width), by areas where it shrinks; it is drawn for the whole frame."""
-    if tuple(mask.shape[-2:]) == size:
-        return mask
-    resized = F.interpolate(mask, size, mode="bilinear", align_corners=False, antialias=True)
-    return resized.clamp(0, 1)
