@@ -28,7 +28,7 @@ from dreamflow.scene import Scene, View
 from dreamflow.settings import Dream
 
 if TYPE_CHECKING:
-    from dreamflow.networks import Extractor
+    from dreamflow.ensemble import AnyExtractor
 
 _CELL = 16
 """Pixels a side of the cells in which the gradient's strength is averaged."""
@@ -48,7 +48,7 @@ _TURN, _FIRST = 1, 2
 
 def dream(
     image: Tensor,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     settings: Dream,
     seed: Seed = (0, 0),
@@ -89,7 +89,7 @@ def dream(
 
 def _dream_octave(
     image: Tensor,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     settings: Dream,
     key: tuple[int, int, int],
@@ -112,7 +112,7 @@ def _dream_octave(
     return image
 
 
-def _grid(terms: Sequence[Term], extractor: Extractor) -> int:
+def _grid(terms: Sequence[Term], extractor: AnyExtractor) -> int:
     """What shifts are multiples of, in pixels, so that they can be undone in the features."""
     strides = [extractor.stride[layer] for term in terms if term.aligned for layer in term.layers]
     return math.lcm(*strides)
@@ -185,7 +185,7 @@ def turned(image: Tensor, turn: Tensor) -> Tensor:
 
 def ascend(
     image: Tensor,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     settings: Dream,
     shift: tuple[int, int],
@@ -227,7 +227,7 @@ def ascend(
 
 def uphill(
     image: Tensor,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     view: View,
     shift: tuple[int, int] = (0, 0),
@@ -267,7 +267,9 @@ def _layers(terms: Sequence[Term]) -> list[str]:
     return list(dict.fromkeys(layer for term in terms for layer in term.layers))
 
 
-def _unshifted(values: Tensor, extractor: Extractor, layer: str, shift: tuple[int, int]) -> Tensor:
+def _unshifted(
+    values: Tensor, extractor: AnyExtractor, layer: str, shift: tuple[int, int]
+) -> Tensor:
     """Features of a shifted image where they were before; class scores have no place."""
     stride = extractor.stride.get(layer)
     if stride is None:
@@ -307,7 +309,7 @@ def _room(score: Tensor, slope: Tensor, direction: Tensor) -> float:
 
 def _descend(
     image: Tensor,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     settings: Dream,
     view: View,

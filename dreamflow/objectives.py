@@ -12,7 +12,7 @@ Features are `[B, C, h, w]` by layer; those of a picture that a term compares wi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -352,47 +352,52 @@ class Builder:
         """What the extractor calls the layer."""
         return layer_key(layer, objective.network, self.network)
 
+    def vector(self, objective: settings.DirectionObjective) -> tuple[float, ...]:
+        """The numbers of a direction."""
+        given = objective.direction
+        return self.directions[given] if isinstance(given, str) else given
+
     def _term(self, objective: AnyObjective) -> Term:
-        common = {
+        common: Any = {
             "weight": objective.weight,
             "octaves": objective.octaves,
             "mask": objective.mask,
         }
         keys = tuple(self.key(objective, layer) for layer in objective.layers)
+        first = keys[0]
         match objective:
             case settings.Objective():
-                return (LayerEnergy if objective.norm == "l2" else LayerMagnitude)(*keys, **common)
+                return (LayerEnergy if objective.norm == "l2" else LayerMagnitude)(first, **common)
             case settings.ClassObjective():
-                term = ClassScore(objective.index, *keys, **common)
+                term = ClassScore(objective.index, first, **common)
                 return _towards(term, objective.target)
             case settings.ChannelObjective():
-                term = Channels(*keys, (objective.channel,), **common)
+                term = Channels(first, (objective.channel,), **common)
                 return _towards(term, objective.target)
             case settings.ChannelsObjective():
-                return Channels(*keys, objective.channels, **common)
+                return Channels(first, objective.channels, **common)
             case settings.NeuronObjective():
                 channel, x, y = objective.neuron
-                return _towards(Neuron(*keys, int(channel), x, y, **common), objective.target)
+                return _towards(Neuron(first, int(channel), x, y, **common), objective.target)
             case settings.DirectionObjective():
-                vector = objective.direction
-                vector = self.directions[vector] if isinstance(vector, str) else vector
-                return Direction(*keys, vector, objective.cosine, **common)
+                vector = self.vector(objective)
+                return Direction(first, vector, objective.cosine, **common)
             case settings.GuideObjective():
-                return Guide(*keys, objective.guide, **common)
+                return Guide(first, objective.guide, **common)
             case settings.StyleObjective():
                 return Style(keys, objective.style, **common)
             case settings.ContentObjective():
-                return Likeness(*keys, objective.content, **common)
+                return Likeness(first, objective.content, **common)
             case settings.EnhanceObjective():
-                return Likeness(*keys, gain=objective.enhance, **common)
+                return Likeness(first, gain=objective.enhance, **common)
             case settings.DiversityObjective():
-                return Diversity(*keys, **common)
+                return Diversity(first, **common)
 
 
 def _towards(term: Term, target: float | None) -> Term:
     if target is None:
         return term
-    common = {"weight": term.weight, "octaves": term.octaves, "mask": term.mask}
+    common: Any = {"weight": term.weight, "octaves": term.octaves, "mask": term.mask}
     return Target(term, target, **common)
 
 

@@ -290,21 +290,21 @@ class Preset(Stage):
             if track is None:
                 raise ValueError(f"{path} is the curve {curve.source!r}: resolve the preset first")
             number = track[min(frame, len(track) - 1)]
-            preset = _with_number(preset, path.split("."), number)
+            preset = _with_value(preset, path.split("."), number)
         preset._curves = {}
         preset._tracks = {}
         return preset
 
 
-def _with_number(value: Any, path: list[str], number: float) -> Any:
-    """A preset, stage or list with the number at `path`, which its range is known to hold."""
+def _with_value(value: Any, path: list[str], given: float | str) -> Any:
+    """A preset, stage or list with what is given at `path`, which is known to be allowed there."""
     if not path:
-        return number
+        return given
     head, *rest = path
     if isinstance(value, tuple):
         at = int(head)
-        return (*value[:at], _with_number(value[at], rest, number), *value[at + 1 :])
-    return value.model_copy(update={head: _with_number(getattr(value, head), rest, number)})
+        return (*value[:at], _with_value(value[at], rest, given), *value[at + 1 :])
+    return value.model_copy(update={head: _with_value(getattr(value, head), rest, given)})
 
 
 def _steps(path: str) -> list[int | str]:
@@ -1051,23 +1051,38 @@ def shown(name_or_path: str, *, overrides: Many[str] = ()) -> str:
     preset, origins = load_with_origins(name_or_path, overrides=overrides)
     is_file = _is_file_name(name_or_path)
     home = _find(name_or_path) if is_file else _Source(Path("preset.yaml"), "")
-    named = {key: file for key, file in _files(preset).items() if file}
+    named = {key: file for key, file in files(preset).items() if file}
     if not named:
         return annotated(preset, origins)
     for key, file in named.items():
-        preset = _with_file(preset, key, _named_from(home, key, file))
+        preset = with_file(preset, key, _named_from(home, key, file))
     where = f"beside {home.shown}" if is_file else "in the folder you are in"
     return f"# Save it {where}: from there it names files.\n{annotated(preset, origins)}"
 
 
-def _files(preset: Preset) -> dict[str, str]:
+def files(preset: Preset) -> dict[str, str]:
     """The files that a preset names, by setting, as seen from here; empty where it names none."""
-    return {"audio": preset.audio, "network": preset.network.partition(":")[2]}
+    found = {
+        "audio": preset.audio,
+        "mask": preset.mask,
+        "network": preset.network.partition(":")[2],
+    }
+    for index, objective in enumerate(preset.objectives):
+        found[f"objectives.{index}.network"] = objective.network.partition(":")[2]
+        for key in _OBJECTIVE_FILES:
+            name = getattr(objective, key, "")
+            if isinstance(name, str) and name not in MOVING_MASKS:
+                found[f"objectives.{index}.{key}"] = name
+    return found
 
 
-def _with_file(preset: Preset, key: str, file: str) -> Preset:
-    architecture = f"{preset.network.partition(':')[0]}:" if key == "network" else ""
-    return preset.model_copy(update={key: f"{architecture}{file}"})
+def with_file(preset: Preset, key: str, file: str) -> Preset:
+    """The preset with another name for the file of a setting, as `files` spells it."""
+    path = key.split(".")
+    if path[-1] == "network":
+        at = preset if len(path) == 1 else preset.objectives[int(path[1])]
+        file = f"{at.network.partition(':')[0]}:{file}"
+    return _with_value(preset, path, file)
 
 
 def _named_from(home: _Source, key: str, file: str) -> str:
@@ -1092,7 +1107,7 @@ def check(preset: Preset) -> None:
     """
     wrong = [
         str(preset.complaint(key, f": there is no file {quoted(file)}"))
-        for key, file in _files(preset).items()
+        for key, file in files(preset).items()
         if file and not os.path.isfile(file)
     ]
     try:

@@ -16,7 +16,7 @@ from dreamflow.objectives import SOURCE, Reference, Term
 from dreamflow.settings import Regularize
 
 if TYPE_CHECKING:
-    from dreamflow.networks import Extractor
+    from dreamflow.ensemble import AnyExtractor
 
 GUIDE_SIDE = 320
 """Long side at which pictures are looked at whose places do not matter (guides, styles), in
@@ -29,7 +29,7 @@ _KEPT = 32
 class Gallery:
     """The pictures that objectives name, and their features, each found once for each size."""
 
-    def __init__(self, extractor: Extractor, pictures: Mapping[str, Tensor]) -> None:
+    def __init__(self, extractor: AnyExtractor, pictures: Mapping[str, Tensor]) -> None:
         self._extractor = extractor
         self._pictures = dict(pictures)
         self._looked_at = functools.lru_cache(maxsize=_KEPT)(self._look_at)
@@ -87,7 +87,12 @@ class Scene:
     regularize: Regularize = field(default_factory=Regularize)
 
     def at(
-        self, source: Tensor, terms: Sequence[Term], extractor: Extractor, *, natural: bool = False
+        self,
+        source: Tensor,
+        terms: Sequence[Term],
+        extractor: AnyExtractor,
+        *,
+        natural: bool = False,
     ) -> View:
         """What the terms need of it in an octave in which the frame without its dream is `source`.
 

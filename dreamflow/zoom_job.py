@@ -32,8 +32,11 @@ from dreamflow.job import (
     listen,
     mask_file,
     masked,
+    objective_files,
     prepare,
     recipe,
+    refuse_from_nothing,
+    refuse_motion_masks,
     sha256,
     without_motion,
 )
@@ -264,9 +267,21 @@ def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
 
 def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
     sound = listen(request.preset, None, info)
-    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
-    engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
-    return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
+    refuse_from_nothing(request.preset)
+    refuse_motion_masks(request.preset)
+    fit = partial(_laid_over, seed=request.seed, info=info)
+    engine = prepare(
+        request.preset,
+        info.rate,
+        request.device,
+        request.threads,
+        frame_count=frame_count,
+        sound=sound,
+        make_flow=without_motion,
+        max_pixels=request.max_pixels,
+        fit=fit,
+    )
+    return masked(engine, request, fit)
 
 
 def _laid_over(weights: Array, seed: Seed, info: VideoInfo) -> Array:
@@ -282,6 +297,7 @@ def _check_inputs_survive(request: ZoomRequest) -> None:
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
     read = [path for path in inputs if path] + mask_file(request.preset)
+    read += objective_files(request.preset)
     writer.check_input_survives(request.target, read)
 
 

@@ -17,14 +17,14 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "compare", "job", "measure", "plots", "preview", "render", "report",
-                "sheets", "zoom", "zoom_job"},
+    "running": {"caption", "compare", "job", "measure", "plots", "preview", "props", "render",
+                "report", "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "masks",
+    "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "machine", "masks",
                      "networks", "objectives", "optimizers", "raft", "regularizers", "scene",
                      "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
