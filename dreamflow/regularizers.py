@@ -108,7 +108,7 @@ def value_and_gradient(
     found = penalty(leaf, source, settings)
     if found is None:
         return 0.0, torch.zeros_like(picture)
-    return float(found), torch.autograd.grad(found, leaf)[0]
+    return float(found.detach()), torch.autograd.grad(found, leaf)[0]
 
 
 def in_force(settings: Regularize) -> bool:
