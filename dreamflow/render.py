@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dreamflow")
 
+_STEP_POWER = 4 / 3
+"""Of the strength, in the size of a step."""
+
 Item = TypeVar("Item")
 
 
@@ -426,10 +429,14 @@ def motion_mask(engine: Engine, carry: Carry | None, source: Tensor, gap: int) -
 
 
 def ascent(preset: Preset) -> Dream:
-    """The ascent of a frame from scratch, at the preset's strength."""
+    """The ascent of a frame from scratch, at the preset's strength.
+
+    Steps of many directions add up to less than their sum: the mean change in pixels grows as the
+    power 0.75 of the step, on every layer. This makes up for it.
+    """
     if preset.strength == 1:
         return preset.dream
-    step_size = preset.dream.step_size * preset.strength
+    step_size = preset.dream.step_size * preset.strength**_STEP_POWER
     return preset.dream.model_copy(update={"step_size": step_size})
 
 
