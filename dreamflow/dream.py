@@ -102,10 +102,11 @@ def _dream_octave(
         return masks.within(mask, image, found)
     adam = Adam() if settings.optimizer == "adam" else None
     grid = _grid(terms, extractor)
+    turns = settings.robust > 0 and not any(term.aligned for term in terms)
     for step in range(settings.steps):
         shift = draw_shift((*key, step), settings.jitter)
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
-        turn = draw_turn((*key, step, _TURN), settings.robust) if settings.robust > 0 else None
+        turn = draw_turn((*key, step, _TURN), settings.robust) if turns else None
         image = ascend(
             image, extractor, terms, settings, shift, key[1], mask, view=view, turn=turn, adam=adam
         )
