@@ -257,7 +257,7 @@ def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any)
     """Show in seconds how the dream will move with the clip IN, without dreaming it.
 
     A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
-    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    A long clip is shown in three passages. SIZE is that of the moving picture, 480 by default.
     """
     request = _request(source, **options)
     from dreamflow.preview import render_preview

@@ -146,7 +146,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
 
 def test_the_help_lists_what_expressions_may_use(call):
     _, out, _ = call("presets", "--help")
-    words = set(re.findall(r"[\w.]+", " ".join(out)))
+    words = set(re.findall(r"\w+(?:\.\w+)*", " ".join(out)))
     assert {*FUNCTION_NAMES, "t", "s", "max_f", "sec", "fps", "pi", "e", "audio.rms"} <= words
 
 
