@@ -54,9 +54,10 @@ from dreamflow.video.writer import Codec
 SHOWN = Box(480, 480)
 """Size of the moving picture unless another is asked for; motion is found at half of it."""
 STILL_SIZE = 320
-"""Long side at which the stills are dreamed: most of the time goes there, and they are shown smaller.
+"""Long side at which the stills are dreamed; most of the time goes there.
 
-What is dreamed is as large in pixels as in a render, hence larger in proportion.
+They are shown smaller yet. What is dreamed is as large in pixels as in a render, hence larger in
+proportion.
 """
 MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
