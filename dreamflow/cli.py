@@ -224,11 +224,12 @@ def _zoom_request(
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None,
     **rest: Any,
 ) -> ZoomRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
         preset = preset.model_copy(update={"audio": str(sound)})
     from dreamflow.seeds import Noise
@@ -272,11 +273,12 @@ def _request(
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None = None,
     **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
         preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
@@ -284,11 +286,14 @@ def _request(
     return VideoRequest(source, target, preset, **_given(rest))
 
 
-def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
+def _preset(
+    name: str, overrides: Sequence[str], seed: int | None, mask: Path | None = None
+) -> Preset:
     from dreamflow import preset
 
     seeded = [] if seed is None else [f"seed={seed}"]
-    return preset.load(name, overrides=[*overrides, *seeded])
+    look = preset.load(name, overrides=[*overrides, *seeded])
+    return look if mask is None else look.model_copy(update={"mask": str(mask)})
 
 
 def _follow(

@@ -108,6 +108,11 @@ class Preset(Stage):
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
         "clip's own sound.",
     )
+    mask: str = setting(
+        "",
+        "Picture, beside the preset, of where to dream: white dreams, black stays; its alpha if "
+        "that varies, else its luma. It is stretched over the frame and stands still on it.",
+    )
     shots: Cuts = setting(
         "auto",
         "Where the dream starts afresh: at the cuts that are found (`adaptive` and `content`: "
@@ -393,7 +398,9 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
     tree = _with_weights_found(_curves_whole(tree), source, problems)
-    return _with_sound_found(tree, source, problems)
+    for key in _FILES:
+        tree = _with_file_found(tree, key, source, problems)
+    return tree
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -455,18 +462,22 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
-def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+_FILES = ("audio", "mask")
+"""Settings that name a file."""
+
+
+def _with_file_found(tree: Mapping, key: str, source: _Source, problems: list[Problem]) -> Mapping:
     """`audio: FILE` is named from the preset's folder; here from ours."""
-    node = tree.entries.get("audio")
+    node = tree.entries.get(key)
     if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
         return tree
     try:
         _refuse_outside(node.value, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"audio: {error}"))
+        problems.append(Problem(node.mark, f"{key}: {error}"))
         return tree
     value = str(source.path.parent / node.value)
-    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
+    return tree.replaced(key, Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +30,9 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    make_flow,
+    mask_file,
+    masked,
     open_source,
     prepare,
     sound_file,
@@ -109,7 +112,9 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        moved = None
+        if carry is not None:
+            moved = correspond(now.flow, source, carry.source, (index, carry.index))
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
@@ -180,8 +185,11 @@ def paint(motion: Motion) -> Tensor:
     shown = (0.45 * motion.full + 0.55 * grey) * 0.6
     if motion.reliable is not None:
         shown = _tint(shown, LOST, 0.55 * (1 - motion.reliable))
-    shown = _tint(shown, CARRIED, 0.9 * motion.lattice[:, FIRST:LATER])
-    return _tint(shown, GROWN, 0.9 * motion.lattice[:, LATER:COVER])
+    lattice, mask = motion.lattice, motion.engine.mask
+    if mask is not None:
+        lattice = lattice * mask.at(lattice)
+    shown = _tint(shown, CARRIED, 0.9 * lattice[:, FIRST:LATER])
+    return _tint(shown, GROWN, 0.9 * lattice[:, LATER:COVER])
 
 
 def _tint(image: Tensor, color: str, strength: Tensor) -> Tensor:
@@ -361,14 +369,22 @@ def render_preview(
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
-        writer.check_input_survives(request.target, [*clip.files, *([heard] if heard else [])])
+        read = [*clip.files, *([heard] if heard else []), *mask_file(request.preset)]
+        writer.check_input_survives(request.target, read)
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
         frames = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
-            request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+            request.look,
+            info.rate,
+            request.device,
+            request.threads,
+            sound=sound,
+            make_flow=partial(make_flow, request, info),
+            **frames,
         )
+        engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         parts = passages(info.frame_count)
@@ -408,7 +424,8 @@ def _dreamed(clip: Clip, engine: Engine, place: int) -> Array:
     full = to_image(array, engine.device)
     now = engine.at(index)
     source = shrink(full, now.preset.dream.size)
-    return to_array(compose(full, dream_from_scratch(now, source, index) - source))
+    residual = dream_from_scratch(now, source, index) - source
+    return to_array(compose(full, residual, now.mask))
 
 
 def _at_size(engine: Engine, size: int) -> Engine:

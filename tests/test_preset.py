@@ -175,7 +175,8 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             GROUND + "follow: {flow: optical}",
-            "p.yaml:2:16: follow.flow: must be one of dis, farneback, none, not 'optical'",
+            "p.yaml:2:16: follow.flow: must be one of dis, farneback, raft_small, raft_large, "
+            "files, none, not 'optical'",
         ),
         (GROUND + "network: 3", "p.yaml:2:10: network: must be a text, not 3"),
         (
