@@ -285,7 +285,7 @@ def preview(interrupts: Interrupts, source: Path | None, progress: str, **option
     _follow(events, request, progress, interrupts)
 
 
-_OF_CLIPS = ("start", "end", "allow_truncated", "strict")
+_OF_CLIPS = ("start", "end", "flow_cache", "flow_files", "allow_truncated", "strict")
 _OF_ZOOMS = ("frames", "duration", "solid", "noise", "loop", "ping_pong")
 
 
@@ -319,7 +319,7 @@ def _request(
     """What the options ask for. A wrong preset is refused before torch is loaded."""
     preset = _preset(name, overrides, seed, mask)
     if sound is not None:
-        preset = _with_sound(preset, sound)
+        preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
 
     return VideoRequest(source, target, preset, **_given(rest))
@@ -333,12 +333,6 @@ def _preset(
     seeded = [] if seed is None else [f"seed={seed}"]
     look = preset.load(name, overrides=[*overrides, *seeded])
     return look if mask is None else look.model_copy(update={"mask": str(mask)})
-
-
-def _with_sound(preset: Preset, sound: Path) -> Preset:
-    if not preset.sound_expressions():
-        logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
-    return preset.model_copy(update={"audio": str(sound)})
 
 
 def _follow(
@@ -601,7 +595,14 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show, check and draw presets."""
+    """List, show, check and draw presets.
+
+    A number in a preset may be keyframes such as 0:(1), 60:(2) or an expression of t (frame), s
+    (seed), max_f (last frame), sec, fps, pi, e and audio.rms, .bass, .mid, .treble, .onset, .beat.
+    Its functions: sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh
+    log log2 log10 log1p exp expm1 sqrt abs floor ceil trunc round sign hypot fmod where min max
+    clip saw tri square pulse cycle noise beat.
+    """
 
 
 @presets.command("list")
@@ -622,11 +623,13 @@ def list_presets() -> None:
 @set_option
 @voice
 def show_preset(name: str, overrides: Sequence[str]) -> None:
-    """Print a preset with every value spelled out, and where each comes from."""
+    """Print a preset with every value spelled out, and where each comes from.
+
+    The text is a preset: saved beside FILE, from where it names its files, it renders the same.
+    """
     from dreamflow import preset
 
-    loaded, origins = preset.load_with_origins(name, overrides=overrides)
-    write_out(preset.annotated(loaded, origins).rstrip())
+    write_out(preset.shown(name, overrides=overrides).rstrip())
 
 
 @presets.command("check")
@@ -646,13 +649,20 @@ def check_presets(files: Sequence[str]) -> None:
 
 
 def _check_preset(name: str) -> None:
-    """Raise PresetError for what is wrong in a preset, network and layers included."""
+    """Raise PresetError for what is wrong in a preset: files, curves, network, layers."""
     from dreamflow import preset
 
     loaded = preset.load(name)
     from dreamflow.render import check_names
 
-    check_names(loaded)
+    wrong: list[str] = []
+    for check in (preset.check, check_names):
+        try:
+            check(loaded)
+        except PresetError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise PresetError("\n".join(wrong))
 
 
 @presets.command("sheet")
@@ -684,17 +694,28 @@ def sheet_of_presets(
 @click.argument("name", metavar="NAME|FILE")
 @output_option
 @span_options
+@click.option(
+    *("--audio", "sound"),
+    type=PATH,
+    metavar="FILE",
+    help="What `audio.*` in the preset listens to.  [default: the sound of CLIP]",
+)
 @set_option
 @overwrite_option
 @voice
 def plot_preset(
-    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+    name: str,
+    target: str,
+    overrides: Sequence[str],
+    sound: Path | None,
+    overwrite: bool,
+    **span: Any,
 ) -> None:
     """Draw the curves and layer weights of a preset over a render, as a picture."""
     from dreamflow import plots
 
-    length = plots.Span(**span)
-    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
+    how = {"overrides": overrides, "sound": sound, "overwrite": overwrite}
+    plots.plot_preset(name, Path(target), plots.Span(**span), **how)
 
 
 @presets.command()

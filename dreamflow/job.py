@@ -6,6 +6,7 @@ the output, joined with the sound, checked, and renamed. Until then the output p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -20,9 +21,12 @@ import numpy as np
 import torch
 
 import dreamflow
-from dreamflow import audio, caption, machine, masks, shots
+from dreamflow import audio, caption, flow, machine, masks, shots
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
+from dreamflow.flow import FlowMethod, FlowSource
+from dreamflow.flow_cache import FlowCache
+from dreamflow.flow_files import FlowFiles
 from dreamflow.frames import Array, Box, Moment, VideoInfo, to_array, to_image
 from dreamflow.masks import Mask
 from dreamflow.preset import Preset
@@ -57,6 +61,8 @@ Fit = Callable[[Array], Array]
 SETTLING_SECONDS = Fraction(1, 2)
 """How long before a wished moment a preview starts, so that its frame looks as in the render."""
 
+MakeFlow = Callable[[torch.device], FlowSource]
+
 MAX_RECIPE_BYTES = 65_000
 """What the least roomy of all outputs can hold: a JPEG's one comment."""
 
@@ -87,6 +93,18 @@ class VideoRequest(Conditions):
     rate: Fraction | None = None
     allow_truncated: bool = False
     strict: bool = False
+    flow_files: Path | None = None
+    """Folder of flow computed elsewhere (see `flow_files`), in the place of the preset's method."""
+    flow_cache: Path | None = None
+    """Folder that keeps the flow that was searched for, for the next render."""
+
+    @property
+    def look(self) -> Preset:
+        """The preset, saying so if flow comes from files."""
+        if self.flow_files is None:
+            return self.preset
+        follow = self.preset.follow.model_copy(update={"flow": "files"})
+        return self.preset.model_copy(update={"follow": follow})
 
 
 @dataclass(frozen=True)
@@ -191,7 +209,9 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
-    engine = prepare(request.preset, rate, request.device, request.threads, sound=sound)
+    engine = prepare(
+        request.preset, rate, request.device, request.threads, sound=sound, make_flow=without_motion
+    )
     engine = masked(engine, request)
     text = recipe(engine)
     height, width, _ = still.pixels.shape
@@ -235,12 +255,22 @@ def prepare(
     frame_count: int = 1,
     first_index: int = 0,
     sound: SoundCurves | None = None,
+    make_flow: MakeFlow | None = None,
 ) -> Engine:
-    """Set the process up (see `machine.tune`) and build the engine of a render."""
+    """Set the process up (see `machine.tune`) and build the engine of a render.
+
+    `make_flow` takes the place of the preset's flow method.
+    """
     machine.tune(threads)
     chosen = machine.pick_device(device)
     return Engine.build(
-        preset, rate, chosen, frame_count=frame_count, first_index=first_index, sound=sound
+        preset,
+        rate,
+        chosen,
+        frame_count=frame_count,
+        first_index=first_index,
+        sound=sound,
+        flow=make_flow and make_flow(chosen),
     )
 
 
@@ -263,6 +293,26 @@ def masked(engine: Engine, conditions: Conditions, fit: Fit = np.asarray) -> Eng
 def mask_file(preset: Preset) -> list[Path]:
     """The picture that a render with this preset is masked by, if there is one."""
     return [Path(preset.mask)] if preset.mask else []
+
+
+def without_motion(_device: torch.device) -> FlowSource:
+    """The flow of what is no clip: nothing is searched for, and no weights are fetched for it."""
+    return FlowMethod("none")
+
+
+def make_flow(request: VideoRequest, info: VideoInfo, device: torch.device) -> FlowSource:
+    """Where the flow of a request's clip comes from: files, the preset's method, or its cache.
+
+    Raises UsageError where both or neither can be, and as `FlowFiles` and `FlowCache` do.
+    """
+    if request.flow_files is not None:
+        if request.flow_cache is not None:
+            raise UsageError("flow from files is not searched for: leave out --flow-cache")
+        files = FlowFiles(request.flow_files)
+        files.check(info)
+        return files
+    search = flow.create(request.preset.follow, device)
+    return FlowCache(search, request.flow_cache) if request.flow_cache else search
 
 
 def sound_file(preset: Preset) -> Path | None:
@@ -355,7 +405,13 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
     sound = listen(request.preset, request.source, info)
     frames = {"frame_count": info.frame_count, "first_index": info.first_index}
     engine = prepare(
-        request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+        request.look,
+        info.rate,
+        request.device,
+        request.threads,
+        sound=sound,
+        make_flow=functools.partial(make_flow, request, info),
+        **frames,
     )
     return masked(engine, request)
 

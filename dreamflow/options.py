@@ -195,7 +195,7 @@ zoom_rendering_options = _rendering_options(
 )
 
 previewing_options = _rendering_options(
-    None, "Size of the moving picture, as for the film itself.  [default: 640]"
+    None, "Size of the moving picture, as for the film itself.  [default: 480]"
 )
 
 stall_option = click.option(
@@ -228,6 +228,21 @@ part_options = _together(
     ),
 )
 
+_flow_options = _together(
+    click.option(
+        "--flow-cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Keep the optical flow there, so that the next render of IN need not search for it.",
+    ),
+    click.option(
+        "--flow-files",
+        type=PATH,
+        metavar="FOLDER",
+        help="Take the flow from there: forward_7_8.flo, backward_8_7.flo, or .npy.",
+    ),
+)
+
 _damage_options = _together(
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
@@ -242,6 +257,7 @@ clip_options = _together(
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
     ),
+    _flow_options,
     _damage_options,
     stall_option,
 )
@@ -306,6 +322,7 @@ preview_options = _together(
         metavar="FILE",
         help="What `audio.*` in the preset listens to; the sound of a zoom.",
     ),
+    _flow_options,
     _damage_options,
     _film_options,
     _seed_options,

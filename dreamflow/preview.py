@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    make_flow,
     mask_file,
     masked,
     open_source,
@@ -52,10 +54,14 @@ from dreamflow.video.sequences import is_stills
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
 
-SHOWN = Box(640, 640)
+SHOWN = Box(480, 480)
 """Size of the moving picture unless another is asked for; motion is found at half of it."""
-STILL_SIZE = 512
-"""Long side at which the stills are dreamed: near that of a render, to judge their scale."""
+STILL_SIZE = 320
+"""Long side at which the stills are dreamed; most of the time goes there.
+
+They are shown smaller yet. What is dreamed is as large in pixels as in a render, hence larger in
+proportion.
+"""
 MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
 
@@ -106,7 +112,9 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        moved = None
+        if carry is not None:
+            moved = correspond(now.flow, source, carry.source, (index, carry.index))
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
@@ -234,7 +242,13 @@ def render_preview(
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
         frames = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
-            request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+            request.look,
+            info.rate,
+            request.device,
+            request.threads,
+            sound=sound,
+            make_flow=partial(make_flow, request, info),
+            **frames,
         )
         engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))

@@ -18,7 +18,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Canvas, Carry, Move
-from dreamflow.flow import FlowMethod, correspond
+from dreamflow.flow import FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.masks import Mask
 from dreamflow.objectives import Term
@@ -60,7 +60,7 @@ class Engine:
     preset: Preset
     extractor: Extractor
     terms: list[Term]
-    flow: FlowMethod
+    flow: FlowSource
     rate: Fraction
     """Frames per second of the render; settings that are rates are re-scaled to it."""
     first_index: int = 0
@@ -79,13 +79,14 @@ class Engine:
         first_index: int = 0,
         sound: SoundCurves | None = None,
         extractor: Extractor | None = None,
+        flow: FlowSource | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
         `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
-        has the preset's layers already saves the loading. Raises PresetError for a curve that
-        leaves its setting's range.
+        has the preset's layers already saves the loading; a `flow` takes the place of the preset's.
+        Raises PresetError for a curve that leaves its setting's range.
         """
         from dreamflow import networks
 
@@ -95,7 +96,7 @@ class Engine:
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
-        flow = FlowMethod(preset.follow.flow)
+        flow = flow or create(preset.follow, device)
         return cls(preset, extractor, terms, flow, rate, first_index)
 
     def at(self, index: int) -> Engine:
@@ -193,7 +194,10 @@ def _residual_between(
     A frame that neither of its dreamed neighbours can be followed to is dreamed itself.
     """
     frame, settings = frames[place], frames[place].engine.preset.follow
-    found = [correspond(frame.engine.flow, frame.source, near.source) for near in (before, after)]
+    found = [
+        correspond(frame.engine.flow, frame.source, near.source, (frame.index, near.index))
+        for near in (before, after)
+    ]
     if found[0].reliable.maximum(found[1].reliable).mean() < settings.restart:
         return dream_from_scratch(frame.engine, frame.source, frame.index) - frame.source
     forth, back = _camera_over(frames[: place + 1]), _camera_over(frames[place + 1 :])
@@ -274,7 +278,8 @@ def start_image(
     if carry is None:
         return None
     settings = engine.preset.follow
-    correspondence = correspond(engine.flow, source, carry.source)
+    frames = (carry.index + gap, carry.index)
+    correspondence = correspond(engine.flow, source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
     passed = gap * engine.reference_frames

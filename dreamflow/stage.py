@@ -23,6 +23,7 @@ Legend = tuple[tuple[str, str], ...]
 PLAYHEAD = "#ffffff"
 
 _PAD, _HEAD, _STILL_GAP = 16, 44, 10
+_READING_MARGIN = 10
 _LEAST_WIDTH = 560
 
 
@@ -105,9 +106,14 @@ def _write_head(ground: Image.Image, title: str, legend: Legend) -> None:
         draw.rectangle((x - 15, 18, x - 6, 27), color)
         x -= 30
     room = x - _PAD
-    while title and draw.textlength(title, _font(14)) > room:
-        title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
-    draw.text((_PAD, 28), title, INK, _font(14), anchor="ls")
+    draw.text((_PAD, 28), _fitted(draw, title, room, _font(14)), INK, _font(14), anchor="ls")
+
+
+def _fitted(draw: ImageDraw.ImageDraw, text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a text, from its beginning, as is no wider than `room` pixels."""
+    while text and draw.textlength(text, font) > room:
+        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+    return text
 
 
 @cache
@@ -137,16 +143,25 @@ def _read_off(draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, frame: int) -
     lines = max(1, lane.height // 14)
     found = [(abs(t.values[frame]), t, c) for t, c in zip(lane.tracks, lane.colors, strict=True)]
     chosen = sorted(found, key=lambda each: -each[0])[:lines]
+    layers = lane.tracks is stage.strip.lanes[0].tracks
     for line, (_, track, color) in enumerate(chosen):
-        name = f"{track.key.split()[0][:11]} " if lane.tracks is stage.strip.lanes[0].tracks else ""
-        write_reading(draw, stage, lane, line, f"{name}{track.values[frame]:.3g}", color)
+        text = f"{track.values[frame]:.3g}"
+        if layers:
+            room = _reading_room(stage) - draw.textlength(f" {text}", _font(10))
+            text = f"{_fitted(draw, track.key.split()[0], room, _font(10))} {text}"
+        write_reading(draw, stage, lane, line, text, color)
+
+
+def _reading_room(stage: Stage) -> int:
+    """Pixels between the curves and the right edge, less a margin at both ends."""
+    return stage.width - stage.strip.right - 2 * _READING_MARGIN
 
 
 def write_reading(
     draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, line: int, text: str, color: str
 ) -> None:
     y = stage.strip_top + lane.top + (lane.height // 2 + 4 if lane.height < 40 else 11 + 14 * line)
-    draw.text((stage.strip.right + 10, y), text, color, _font(10), anchor="ls")
+    draw.text((stage.strip.right + _READING_MARGIN, y), text, color, _font(10), anchor="ls")
 
 
 def _draw_playhead(draw: ImageDraw.ImageDraw, stage: Stage, frame: int) -> None:

@@ -35,6 +35,7 @@ from dreamflow.job import (
     prepare,
     recipe,
     sha256,
+    without_motion,
 )
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
@@ -266,7 +267,7 @@ def engine_for(
     request: ZoomRequest, info: VideoInfo, frame_count: int, sound: SoundCurves | None
 ) -> Engine:
     """The engine of a film of which that many frames are dreamed, with its mask."""
-    conditions = {"frame_count": frame_count, "sound": sound}
+    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
     engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
     return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
 
