@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ _OUTPUT = Output(crf=20, speed="veryfast")
 # ── the path ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraPath:
     """The camera's way over a film, for pictures of one size."""
 
@@ -71,11 +72,6 @@ class CameraPath:
         """Frames from one laying of the seed to the next."""
         return max(1, round(TURN_SECONDS * self.engine.rate))
 
-    def step(self, frame: int) -> Matrix:
-        """The move that leads from the frame before to this one."""
-        now = self.engine.at(frame)
-        return camera.matrix(now.preset.camera, self.size, now.reference_frames)
-
     def layers(self, frame: int) -> Iterator[tuple[Matrix, float]]:
         """What is seen at a frame: how each laying was moved since, and its share in the picture.
 
@@ -85,7 +81,7 @@ class CameraPath:
         share = np.sin(np.pi / 2 * (frame - latest) / self.turn) ** 2 if latest else 1.0
         for laid, part in ((latest - self.turn, 1 - share), (latest, share)):
             if part > 0:
-                yield camera.composed([self.step(i) for i in range(laid + 1, frame + 1)]), part
+                yield camera.composed([_step(self, i) for i in range(laid + 1, frame + 1)]), part
 
     def enlargement(self) -> NDArray[np.float64]:
         """How many times each frame of the film enlarges the first one."""
@@ -93,6 +89,13 @@ class CameraPath:
         zooms = (self.engine.at(frame).preset.camera.zoom for frame in range(1, self.frame_count))
         logarithms = np.log([1.0, *zooms]) * share
         return np.exp(np.minimum(logarithms.cumsum(), 600))  # more is not a float
+
+
+@lru_cache(maxsize=1024)
+def _step(path: CameraPath, frame: int) -> Matrix:
+    """The move that leads from the frame before to this one; each is part of many ways."""
+    now = path.engine.at(frame)
+    return camera.matrix(now.preset.camera, path.size, now.reference_frames)
 
 
 def moved(path: CameraPath, seed: Tensor, frame: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,8 +210,9 @@ def render_preview(
         stills = dreamed_stills(seed, engine, info.frame_count)
         title = request.preset.description or "Camera"
         stage = set_stage(info, timeline, title, stills, "enlarged, log", _LEGEND)
-        stage = _draw_enlargement(stage, path.enlargement())
-        yield from _encode(request, path, seed, parts, stage, codec, draft)
+        times = path.enlargement()
+        stage = _draw_enlargement(stage, times)
+        yield from _encode(request, path, seed, parts, stage, times, codec, draft)
         writer.join(
             draft,
             Path(request.target),
@@ -226,10 +230,10 @@ def _encode(
     seed: Tensor,
     parts: list[tuple[int, int]],
     stage: Stage,
+    times: NDArray[np.float64],
     codec: Codec,
     draft: Path,
 ) -> Iterator[RenderedFrame]:
-    times = path.enlargement()
     encoder = writer.Encoder(
         draft,
         codec,
