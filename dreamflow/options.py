@@ -158,10 +158,19 @@ computing_options = _together(
 )
 
 
+mask_option = click.option(
+    "--mask",
+    type=PATH,
+    metavar="FILE",
+    help="Dream only where this picture is white (or opaque); where it is black nothing changes.",
+)
+
+
 def _rendering_options(preset: str, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
+        mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,
         click.option(

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, objectives, warp
+from dreamflow import camera, classes, color, feedback, masks, objectives, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Canvas, Carry, Move
 from dreamflow.flow import FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
+from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.strict_yaml import together
 
@@ -64,6 +65,8 @@ class Engine:
     """Frames per second of the render; settings that are rates are re-scaled to it."""
     first_index: int = 0
     """Source index of the first output frame, from which curves count."""
+    mask: Mask | None = None
+    """Where in the frame a dream may grow."""
 
     @classmethod
     def build(
@@ -155,7 +158,7 @@ class _Waiting:
     def finished(
         self, residual: Tensor, carry: Carry, began: float, *, from_scratch: bool = False
     ) -> RenderedFrame:
-        image = compose(self.full, residual)
+        image = compose(self.full, residual, self.engine.mask)
         seconds, terms = time.perf_counter() - began, self.engine.preset.objectives
         return RenderedFrame(self.index, image, carry, from_scratch, seconds, terms)
 
@@ -200,7 +203,9 @@ def _residual_between(
     forth, back = _camera_over(frames[: place + 1]), _camera_over(frames[place + 1 :])
     moves = (forth, Move(np.linalg.inv(back.by), back.border))
     share = (place + 1) / len(frames)
-    return feedback.between((before, after), (found[0], found[1]), moves, share, settings)
+    return feedback.between(
+        (before, after), (found[0], found[1]), moves, share, settings, frame.engine.mask
+    )
 
 
 def _camera_over(frames: Sequence[_Waiting]) -> Move:
@@ -278,14 +283,14 @@ def start_image(
     if correspondence.reliable.mean() < settings.restart:
         return None
     passed = gap * engine.reference_frames
-    return feedback.follow(carry, source, correspondence, settings, passed, move)
+    return feedback.follow(carry, source, correspondence, settings, passed, move, engine.mask)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     """The full dream of a frame without a past."""
     preset = engine.preset
     seed = (preset.seed, index)
-    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed)
+    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed, engine.mask)
     return settle_color(engine, dreamed, source, preset.color.strength)
 
 
@@ -293,7 +298,8 @@ def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int, gap: int
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset = engine.preset
     settings = gentler(preset)
-    dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
+    seed = (preset.seed, index)
+    dreamed = dream(start, engine.extractor, engine.terms, settings, seed, engine.mask)
     kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
     return settle_color(engine, dreamed, source, 1 - kept)
 
@@ -315,13 +321,13 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
         return dreamed
     settings = engine.preset.color
     anchor = ColorStatistics.of(source).lifted(settings).limited(settings)
-    return color.pull(dreamed, anchor, strength)
+    return masks.within(engine.mask, dreamed, color.pull(dreamed, anchor, strength))
 
 
-def compose(full: Tensor, residual: Tensor) -> Tensor:
+def compose(full: Tensor, residual: Tensor, mask: Mask | None = None) -> Tensor:
     """The full-size source with the residual on it, enlarged to it."""
     size = (full.shape[-2], full.shape[-1])
-    return (full + warp.resize(residual, size)).clamp(0, 1)
+    return masks.kept(mask, full, (full + warp.resize(residual, size)).clamp(0, 1))
 
 
 def shrink(full: Tensor, limit: int | str) -> Tensor:

@@ -195,6 +195,8 @@ class Cycle(Stage):
     def _fits(cls, fade: str | int, info: ValidationInfo) -> str | int:
         every = info.data.get("every", fade)  # absent if it is wrong itself
         (length, unit), (least, wanted) = split_time(fade), split_time(every)
+        if float(length) == 0:  # a hard change, in any unit
+            return fade
         if unit != wanted:
             raise ValueError(f"must be in the unit of `every`, which is {every}, not {fade}")
         if float(length) > float(least):

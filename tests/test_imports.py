@@ -24,7 +24,7 @@ LAYERS = {
               "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "masks",
                      "networks", "objectives", "raft", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
