@@ -108,7 +108,7 @@ class Score:
     """Mean length of found less true vector, pixels, where there is a true one, 8 px from the
     border (Otte & Nagel 1994; Middlebury's EPE)."""
     recall: float
-    """Share of the uncovered pixels that the mask leaves out."""
+    """Share of the uncovered pixels that the mask leaves out; NaN where nothing is uncovered."""
     precision: float
     """Share of what the mask leaves out that is uncovered, or within `TOLERANCE` px of it."""
 
@@ -131,4 +131,8 @@ def score(truth: Truth, source: FlowSource) -> Score:
         hidden += int(uncovered[inner].sum())
         hits += int((masked & uncovered[inner]).sum())
         near_hits += int((masked & near).sum())
-    return Score(float(torch.cat(errors).mean()), hits / max(hidden, 1), near_hits / max(found, 1))
+    return Score(float(torch.cat(errors).mean()), _share(hits, hidden), _share(near_hits, found))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

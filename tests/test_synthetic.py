@@ -27,7 +27,7 @@ def test_the_true_flow_makes_each_frame_of_the_one_before_it(truth: Truth):
 def test_what_a_moving_square_uncovers_is_masked_and_its_motion_found():
     found = score(sliding_square(4), DEFAULT)
     assert found.recall >= 0.9
-    assert found.precision >= 0.6
+    assert found.precision >= 0.55
     assert found.end_point_error < 0.6
 
 
@@ -53,7 +53,7 @@ def trailing(speed: tuple[int, int]) -> tuple[Truth, list[torch.Tensor]]:
     return truth, [frame.carry.residual for frame in frames]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("speed", [(6, 2), (3, 0), (10, -2)], ids=str)
+@pytest.mark.parametrize("speed", [(6, 2), (3, 0), (2, 1), (10, -2)], ids=str)
 def test_no_dream_trails_behind_a_moving_square(speed):
     """Three frames after a strip was uncovered, nothing of the square's dream is in it."""
     truth, residuals = trailing(speed)
