@@ -223,7 +223,7 @@ def find_network(network: str) -> tuple[Network, Path | None]:
     name, _, file = network.partition(":")
     if name not in NETWORKS:
         raise PresetError(
-            f"unknown network {name!r} (nearest: {_nearest(name, NETWORKS)}; "
+            f"unknown network {name[:_LONGEST]!r} (nearest: {_nearest(name, NETWORKS)}; "
             "`dreamflow layers` lists all)"
         )
     return NETWORKS[name], Path(file) if file else None
@@ -239,15 +239,19 @@ def find_layers(network: str, layers: Sequence[str]) -> dict[str, str]:
     for layer, name in names.items():
         if name not in known:
             raise PresetError(
-                f"unknown layer {layer!r} of {entry.name} (nearest: "
+                f"unknown layer {layer[:_LONGEST]!r} of {entry.name} (nearest: "
                 f"{_nearest(layer, [*known, *entry.aliases])}; "
                 f"`dreamflow layers {entry.name}` lists all)"
             )
     return names
 
 
+_LONGEST = 100
+"""Characters of a wrong name that are quoted and compared: it may come from a stranger's preset."""
+
+
 def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(difflib.get_close_matches(name, sorted(known), n=3, cutoff=0))
+    return ", ".join(difflib.get_close_matches(name[:_LONGEST], sorted(known), n=3, cutoff=0))
 
 
 @cache

@@ -574,7 +574,8 @@ def plot_preset(
 ) -> None:
     """Write the plot of a preset, with `KEY=VALUE` overrides on top, as a picture.
 
-    A preset that listens hears the file `sound`, else its own, else that of the span's clip. Raises OutputError before any work if `output` is taken, PresetError for a wrong preset.
+    A preset that listens hears the file `sound`, else its own, else that of the span's clip. Raises
+    OutputError before any work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
     preset = presets.load(name, overrides=overrides)

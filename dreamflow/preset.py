@@ -236,16 +236,27 @@ class Preset(Stage):
     def rehearse(self) -> None:
         """Raise PresetError for the curves that leave their range in a render like any other.
 
-        It is as long as `telling_length`, up to `MAX_REHEARSED` frames at `reference_fps`, and is
-        tried in silence and at full sound; numbers at keys must be in range wherever they stand.
+        It goes to the curve's last key and lasts a second at least, up to `MAX_REHEARSED` frames
+        at `reference_fps`, and is tried in silence and at full sound; numbers at keys must be in
+        range wherever they stand. What only leaves its range later, within `telling_length`, may
+        be meant for a shorter film: that is a warning.
         """
         self._of_each_curve(self._rehearse)
 
     def _rehearse(self, path: str, curve: "Curve") -> None:
+        self._refuse_keys_out_of_range(path, curve)
+        rate = self.reference_fps
+        shortest = min(max(int(rate), curve.last_key(rate) + 1), MAX_REHEARSED)
+        self._try_for(path, curve, shortest)
+        try:
+            self._try_for(path, curve, min(self.telling_length(rate), MAX_REHEARSED))
+        except PresetError as error:
+            first, *_caret = str(error).split("\n")
+            logger.warning("%s (only a render that ends before can use it)", first)
+
+    def _try_for(self, path: str, curve: "Curve", frame_count: int) -> None:
         from dreamflow.audio import steady
 
-        self._refuse_keys_out_of_range(path, curve)
-        frame_count = min(self.telling_length(self.reference_fps), MAX_REHEARSED)
         for level in (0.0, 1.0) if curve.sound_expression else (0.0,):
             try:
                 self._track(path, curve, frame_count, self.reference_fps, steady(level))

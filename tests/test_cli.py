@@ -146,7 +146,7 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
 
 def test_the_help_lists_what_expressions_may_use(call):
     _, out, _ = call("presets", "--help")
-    words = set(re.findall(r"[\w.]+", " ".join(out)))
+    words = set(re.findall(r"\w+(?:\.\w+)*", " ".join(out)))
     assert {*FUNCTION_NAMES, "t", "s", "max_f", "sec", "fps", "pi", "e", "audio.rms"} <= words
 
 
@@ -562,8 +562,13 @@ def test_a_missing_sound_file_is_said_so_and_a_useless_one_is_warned_of(call, on
     assert (code, err) == (0, [f"dreamflow: warning: {warning}"])
 
 
-def test_presets_that_listen_are_checked_and_shown_without_a_sound(call, tmp_path):
+def test_presets_that_listen_are_checked_for_their_file_and_shown_without_hearing_it(
+    call, tmp_path
+):
     (tmp_path / "p.yaml").write_text("extends: base\naudio: song.wav\ndream: {chroma: audio.rms}\n")
+    missing = "dreamflow: error: p.yaml:2:8: audio: there is no file 'song.wav'"
+    assert call("presets", "check", "p.yaml") == (78, [], [missing])
+    (tmp_path / "song.wav").touch()
     assert call("presets", "check", "p.yaml") == (0, ["p.yaml: fine"], [])
     code, out, _ = call("presets", "show", "./p.yaml")
     assert code == 0

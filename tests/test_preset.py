@@ -1073,6 +1073,12 @@ def test_a_check_finds_curves_that_leave_their_range(value, message):
     assert found_by_check(GROUND + f"dream: {{step_size: {quoted}}}\n") == message
 
 
+def test_a_curve_meant_for_a_short_film_passes_a_check_with_a_warning(caplog):
+    preset.check(load(write("p.yaml", GROUND + "dream: {step_size: '2-t/48'}\n")))
+    assert "dream.step_size is -0.0208333 at frame 97" in caplog.text
+    assert "only a render that ends before can use it" in caplog.text
+
+
 @pytest.mark.parametrize("name", [path.stem for path in sorted(SHIPPED.glob("*.yaml"))])
 def test_a_check_finds_nothing_in_a_shipped_preset(name):
     preset.check(load(name))
