@@ -23,7 +23,8 @@ LAYERS = {
     "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "gauge",
+                     "machine",
                      "networks", "objectives", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
