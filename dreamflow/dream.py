@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import gauge, objectives, warp
+from dreamflow import gauge, masks, objectives, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
 from dreamflow.gauge import Energies
+from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.settings import Dream
 
@@ -71,9 +72,10 @@ def dream(
     terms: Sequence[Term],
     settings: Dream,
     seed: Seed = (0, 0),
+    mask: Mask | None = None,
     effort: Effort = FULL,
 ) -> Tensor:
-    """Dream on `image` and return it with what was dreamed.
+    """Dream on `image` and return it with what was dreamed, as much as the `mask` lets grow.
 
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1.
@@ -82,18 +84,19 @@ def dream(
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
-    image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
-    dreamed, detail = image, None
-    for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
-        base = warp.resize(image, size)
+    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    dreamed, detail = whole, None
+    for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
+        base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
         for step in range(settings.steps if here else 0):
             shift = draw_shift((*seed, octave, step), settings.jitter)
-            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1], harder)
+            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1], mask, harder)
         detail = dreamed - base
-    return dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    return masks.kept(mask, image, dreamed)
 
 
 def octave_sizes(
@@ -128,9 +131,10 @@ def ascend(
     settings: Dream,
     shift: tuple[int, int],
     frame: int = 0,
+    mask: Mask | None = None,
     effort: Effort = FULL,
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1.
+    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1.
 
     Nothing changes, and there is no backward pass, where the dream is strong enough as it is.
     """
@@ -152,6 +156,8 @@ def ascend(
         )
     down, right = shift
     step = roll(gradient, (-down, -right))
+    if mask is not None:
+        step = step * mask.at(step)
     if effort.places is not None:
         step = step * effort.places
     levels = settings.step_size / 255 * objectives.share(terms) * size

@@ -23,6 +23,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
 from dreamflow.gauge import Gauge
+from dreamflow.masks import Mask
 from dreamflow.settings import Follow
 
 NEAR = 5
@@ -139,11 +140,16 @@ class Arrived:
 
     @classmethod
     def of(
-        cls, residual: Tensor, correspondence: Correspondence, softness: float, move: Move
+        cls,
+        residual: Tensor,
+        correspondence: Correspondence,
+        softness: float,
+        move: Move,
+        mask: Mask | None = None,
     ) -> "Arrived":
         """Carried along the flow, after a `move` of the camera, in one resampling."""
         trust = soften(correspondence.reliable, softness)
-        return cls(_carried(residual, correspondence, move), trust)
+        return cls(_carried(residual, correspondence, move, mask), trust)
 
     def steadied(self, older: "Arrived", share: float, textured: Tensor) -> "Arrived":
         """With `share` of `older` where both can be followed, all of it where only that can.
@@ -172,12 +178,13 @@ def follow(
     settings: Follow,
     reference_frames: float,
     move: Move = STANDING,
+    mask: Mask | None = None,
 ) -> Tensor:
     """The start image of the frame after `carry`: its source with the carried dream on it.
 
     `reference_frames` at the reference rate, which `decay` is meant for, have passed between them.
     """
-    arrived = Arrived.of(carry.residual, correspondence, settings.softness, move)
+    arrived = Arrived.of(carry.residual, correspondence, settings.softness, move, mask)
     return laid_on(source, arrived, settings, reference_frames)
 
 
@@ -193,6 +200,7 @@ def between(
     moves: tuple[Move, Move],
     share: float,
     settings: Follow,
+    mask: Mask | None = None,
 ) -> Tensor:
     """The residual of a frame that was not dreamed, from the dreamed ones before and after it.
 
@@ -204,16 +212,31 @@ def between(
         for each, weight in zip(found, (1 - share, share), strict=True)
     )
     residuals = [neighbour.residual for neighbour in neighbours]
-    first, second = map(_carried, residuals, found, moves)
+    first, second = map(_carried, residuals, found, moves, (mask, mask))
     return (first * early + second * late) / (early + late).clamp(min=_LEAST_WEIGHT)
 
 
-def _carried(residual: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
-    """A residual on the current frame's grid, not yet masked, in one resampling."""
+def _carried(
+    residual: Tensor, correspondence: Correspondence, move: Move, mask: Mask | None
+) -> Tensor:
+    """A residual on the current frame's grid, not yet faded, in one resampling.
+
+    What comes from where the mask is lighter than here is weakened to what may be dreamed here.
+    """
+    carried = _pulled(residual, correspondence, move)
+    if mask is None:
+        return carried
+    here = mask.at(carried)
+    there = _pulled(here, correspondence, move)
+    return carried * (here / there.clamp(min=_LEAST_WEIGHT)).clamp(max=1)
+
+
+def _pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
+    """An image of the last frame on the current one's grid."""
     flow = correspondence.flow_to_previous
     if np.array_equal(move.by, STANDING.by):
-        return warp.backward(residual, flow)
-    return camera.move_along(residual, flow, move.by, move.border)
+        return warp.backward(image, flow)
+    return camera.move_along(image, flow, move.by, move.border)
 
 
 def soften(mask: Tensor, sigma: float) -> Tensor:
