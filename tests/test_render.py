@@ -217,7 +217,7 @@ def test_a_run_handed_over_in_the_middle_of_a_long_shot_is_bit_identical():
 
 
 def passing_block(start=-36, count=15, speed=9):
-    """A block of 36 px that slides `speed` px a frame over a still, textured ground, from left to right.
+    """A block of 36 px that slides `speed` px a frame to the right over a textured ground.
 
     Unless told otherwise `BEHIND` is seen until frame 6, and again from frame 12 on.
     """

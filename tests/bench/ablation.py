@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dreamflow import feedback, preset, render, shots
-from dreamflow.feedback import Arrived
+from dreamflow.feedback import Arrived, Carry
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import prepare
 from dreamflow.measure import LAGS, Meter, flicker_of
@@ -98,6 +98,7 @@ def rendered(marked: Sequence[Marked], engine: Engine, *, whole: bool) -> Film:
     for frame in marked:
         before, carry = counting.pixels, None if frame.begins_shot else carry
         (done,) = render.render([frame.array], engine, first_index=frame.index, carry=carry)
+        assert isinstance(done.carry, Carry)
         carry = done.carry
         if whole:
             carry = replace(carry, residual=carry.source + carry.residual)
