@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import masks, objectives, optimizers, regularizers, warp
+from dreamflow import gauge, masks, objectives, optimizers, regularizers, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
+from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
 from dreamflow.objectives import Features, Term
 from dreamflow.optimizers import Adam
@@ -46,6 +48,35 @@ _TURN, _FIRST = 1, 2
 """What a random draw besides the jitter is for; part of its key."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How hard to dream, where, and until when."""
+
+    places: Tensor | None = None
+    """`[1, 1, H, W]`, what to multiply each step with; None for 1 everywhere."""
+    targets: Energies = field(default_factory=dict)
+    """What is strong enough; nothing is where a layer is not in it."""
+    octave: int = 0
+    """That of the steps in question."""
+
+    def at(self, octave: int, like: Tensor) -> Effort:
+        """The same for the steps of an octave, in which the picture is as large as `like`."""
+        places = self.places
+        if places is not None:
+            size = (like.shape[-2], like.shape[-1])
+            places = F.interpolate(places, size, mode="bilinear", align_corners=False)
+        return Effort(places, self.targets, octave)
+
+    def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
+        """What to multiply the whole step with."""
+        if not self.targets:
+            return 1.0
+        return gauge.size_of_step(gauge.shortfall(self.targets, self.octave, terms, features))
+
+
+FULL = Effort()
+
+
 def dream(
     image: Tensor,
     extractor: AnyExtractor,
@@ -53,6 +84,7 @@ def dream(
     settings: Dream,
     seed: Seed = (0, 0),
     mask: Mask | None = None,
+    effort: Effort = FULL,
     *,
     scene: Scene | None = None,
     source: Tensor | None = None,
@@ -77,11 +109,13 @@ def dream(
         base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
+        harder = effort.at(octave, dreamed)
         if here and settings.steps:
             under = base if source is whole else warp.resize(source, size)
             natural = settings.start == "frequency"
             view = scene.at(under.clamp(0, 1), here, extractor, natural=natural)
-            dreamed = _dream_octave(dreamed, extractor, here, settings, (*seed, octave), view, mask)
+            key = (*seed, octave)
+            dreamed = _dream_octave(dreamed, extractor, here, settings, key, view, mask, harder)
         detail = dreamed - base
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
@@ -95,6 +129,7 @@ def _dream_octave(
     key: tuple[int, int, int],
     view: View,
     mask: Mask | None,
+    effort: Effort,
 ) -> Tensor:
     """All steps of one octave; `key` is (seed of the render, frame, octave)."""
     if settings.optimizer == "lbfgs":
@@ -108,7 +143,17 @@ def _dream_octave(
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
         turn = draw_turn((*key, step, _TURN), settings.robust) if turns else None
         image = ascend(
-            image, extractor, terms, settings, shift, key[1], mask, view=view, turn=turn, adam=adam
+            image,
+            extractor,
+            terms,
+            settings,
+            shift,
+            key[1],
+            mask,
+            effort,
+            view=view,
+            turn=turn,
+            adam=adam,
         )
     return image
 
@@ -192,15 +237,22 @@ def ascend(
     shift: tuple[int, int],
     frame: int = 0,
     mask: Mask | None = None,
+    effort: Effort = FULL,
     *,
     view: View | None = None,
     turn: Tensor | None = None,
     adam: Adam | None = None,
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
+    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1.
+
+    Nothing changes, and there is no backward pass, where the dream is strong enough as it is.
+    """
     view = view or View(image)
-    shifted = roll(image, shift)
-    score, slope = uphill(shifted, extractor, terms, view, shift, turn)
+    leaf, features = look(roll(image, shift), extractor, terms, view, shift, turn)
+    size = effort.size(terms, features)
+    if size == 0:
+        return image
+    score, slope = climb(leaf, features, terms, view, shift)
     gradient = shape_gradient(regularizers.shaped(slope, view.regularize), settings)
     if view.natural:
         gradient = regularizers.natural(gradient)
@@ -214,7 +266,11 @@ def ascend(
     level = settings.step_size / 255
     if adam is not None:
         step, scale = adam.direction(step), torch.ones_like(scale)
-    scaled = level * objectives.share(terms) / max(float(scale), torch.finfo(scale.dtype).tiny)
+    if effort.places is not None:
+        step = step * effort.places
+    scaled = (
+        level * objectives.share(terms) * size / max(float(scale), torch.finfo(scale.dtype).tiny)
+    )
     if adam is None and all(term.bounded and term.weight > 0 for term in terms):
         scaled = min(scaled, _room(score, slope, gradient))
     if mask is not None:
@@ -235,10 +291,22 @@ def uphill(
     turn: Tensor | None = None,
     units: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The terms' score of an image that was shifted, and its gradient, masked as the terms say.
+    """The terms' score of an image that was shifted, and its gradient, masked as the terms say."""
+    leaf, features = look(image, extractor, terms, view, shift, turn)
+    return climb(leaf, features, terms, view, shift, units)
 
-    One forward pass serves all terms. Each mask has a backward pass of its own, so that it holds to
-    the pixel whatever the objective.
+
+def look(
+    image: Tensor,
+    extractor: AnyExtractor,
+    terms: Sequence[Term],
+    view: View,
+    shift: tuple[int, int],
+    turn: Tensor | None,
+) -> tuple[Tensor, Features]:
+    """The image as what a gradient is taken of, and all features that the terms ask for.
+
+    One forward pass serves all terms.
     """
     leaf = image.detach().requires_grad_(True)
     seen = leaf if turn is None else turned(leaf, turn)
@@ -246,8 +314,21 @@ def uphill(
     features: Features = extractor(seen, layers)
     if any(term.aligned for term in terms):
         features = {layer: _unshifted(features[layer], extractor, layer, shift) for layer in layers}
-    if view.references:
-        features = {**features, **view.references}
+    return leaf, {**features, **view.references} if view.references else features
+
+
+def climb(
+    leaf: Tensor,
+    features: Features,
+    terms: Sequence[Term],
+    view: View,
+    shift: tuple[int, int],
+    units: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The terms' score and its gradient.
+
+    Each mask has a backward pass of its own, so that it holds to the pixel whatever the objective.
+    """
     names = list(dict.fromkeys(term.mask for term in terms))
     scores, gradient = [], None
     for mask in names:

@@ -24,9 +24,9 @@ LAYERS = {
               "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "machine", "masks",
-                     "networks", "objectives", "optimizers", "raft", "regularizers", "scene",
-                     "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "gauge",
+                     "machine", "masks", "networks", "objectives", "optimizers", "raft",
+                     "regularizers", "scene", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
