@@ -31,9 +31,9 @@ _PATIENCE = 24
 """Frames at least before a gauge is learnt again: a whole dream that is not shown."""
 _OTHER_WEIGHTS, _OTHER_LIGHT = 0.3, 1.5
 """What makes another objective (share of the weights that moved) and another light (factor)."""
-_RESPONSE, _MOST = 5.0, 2.0
+_RESPONSE, _MOST = 2.0, 2.0
 """Of a step: change for a change of the energy by a factor e, and limit."""
-_LEAST_STEP = 0.4
+_LEAST_STEP = 0.85
 """A step that would be smaller than this is left out, its backward pass too."""
 
 

@@ -423,7 +423,8 @@ def remembered(
 
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
-        found = correspond(engine.flow, source, past.source, (index, past.index))
+        frames = (index, past.index)
+        found = correspond(engine.flow, source, past.source, frames, by_colour=True)
         return Arrived.of(past.residual, found, engine.preset.follow.softness, moves, engine.mask)
 
     near, far = carry.near_and_far

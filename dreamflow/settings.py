@@ -592,17 +592,17 @@ class Follow(Stage):
         le=1,
     )
     softness: float = setting(
-        1.0, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
+        0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.15,
+        0.2,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,
         le=1,
     )
     catch_up: float = setting(
-        1.0,
+        0.3,
         "How much harder what was uncovered is dreamed, until it is as ripe as the rest.",
         unit="times",
         moves=True,
