@@ -21,7 +21,7 @@ LAYERS = {
                 "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
-              "video.ffmpeg", "video.probe",
+              "video.ffmpeg", "video.limits", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "masks",

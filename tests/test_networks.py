@@ -488,7 +488,7 @@ def test_absent_weights_offline_say_where_to_put_which_file(
     monkeypatch.setenv("no_proxy", "")
     message = refusal("resnet50", folder=tmp_path / "new")
     assert str(tmp_path / "new" / "resnet50-0676ba61.pth") in message
-    assert "expected SHA-256 0676ba61…" in message
+    assert "expected SHA-256 0676ba61b6795bbe1773cffd859882e5e2976" in message
     assert not list((tmp_path / "new").iterdir())
 
 

@@ -19,8 +19,15 @@ from pathlib import Path
 from dreamflow.errors import BadMediaError
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process
-
-MAX_PIXELS = 64_000_000
+from dreamflow.video.limits import (
+    MAX_FRAMES,
+    MAX_HOURS,
+    MAX_PIXELS,
+    MAX_RATE,
+    MAX_STREAMS,
+    MAX_TAG_BYTES,
+    MIN_RATE,
+)
 
 NO_TIME = -(1 << 63)
 DISCARD, CORRUPT = 0x4, 0x2
@@ -127,8 +134,9 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
     """Look into a video file.
 
     Raises InputMissingError if it cannot be opened, BadMediaError if it holds no video, no complete
-    index, or pictures of more than `max_pixels`.
+    index, pictures of more than `max_pixels`, or goes beyond another of the `limits`.
     """
+    _check_animation(path)
     packets = _list_packets(path, max_pixels)
     _check_pixels(path, packets.coded_width, packets.coded_height, max_pixels)
     shown = _show_frames(path, max_pixels, count=1)
@@ -136,6 +144,7 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
     width, height = _square(shown)
     _check_pixels(path, width, height, max_pixels)
     rate, variable = find_rate(times, packets.time_base, shown.rate)
+    _check_time(path, rate, (times.end - times.ticks[0]) * packets.time_base)
     components, bits = ffmpeg.pixel_formats().get(shown.pixel_format, (3, 8))
     return Probe(
         container=packets.container,
@@ -167,7 +176,11 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
 def tags(path: Path) -> dict[str, str]:
     """The container's own metadata (not its streams'), values as they were written."""
     try:
-        text = ffmpeg.run([Input(path), "-f", "ffmetadata", "-"]).stdout
+        with Process([Input(path), "-f", "ffmetadata", "-"]) as process:
+            text = process.read(MAX_TAG_BYTES + 1)
+            if len(text) > MAX_TAG_BYTES:
+                raise BadMediaError(f"{path}: its tags take over {MAX_TAG_BYTES >> 20} MB")
+            process.finish()
     except FFmpegError as error:
         raise _refusal(path, error.lines) from None
     return parse_ffmetadata(text.decode("utf-8", "replace"))
@@ -344,10 +357,12 @@ def _list_packets(path: Path, max_pixels: int) -> _Packets:
         with Process(arguments, on_line=packets.read_message) as process:
             while line := process.read_line():
                 packets.read_line(line.decode("ascii", "replace"))
+                if len(packets.video) > MAX_FRAMES:
+                    raise _too_many_frames(path, f"over {MAX_FRAMES}")
             process.finish()
     except FFmpegError:
         raise _refusal(path, packets.log) from None
-    if packets.coded_width == 0 and _too_large(packets.log):
+    if _too_many_streams(packets.log) or (packets.coded_width == 0 and _too_large(packets.log)):
         raise _refusal(path, packets.log)
     return packets
 
@@ -489,6 +504,39 @@ def _check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
         )
 
 
+def _check_time(path: Path, rate: Fraction, seconds: Fraction) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BadMediaError(
+            f"{path}: {float(rate):g} frames per second are outside the limits, "
+            f"{MAX_RATE} a second and {MIN_RATE * 3600} an hour"
+        )
+    if seconds > 3600 * MAX_HOURS:
+        raise BadMediaError(
+            f"{path}: it claims to last {float(seconds) / 3600:.1f} hours, the limit is {MAX_HOURS}"
+        )
+
+
+def _check_animation(path: Path) -> None:
+    """Refuse an APNG by the number of frames that its header tells, in its chunk `acTL`."""
+    with open(ffmpeg.open_regular(path), "rb") as file:
+        head = file.read(4096)
+    at = head.find(b"acTL")
+    if head.startswith(b"\x89PNG") and at > 0:
+        count = int.from_bytes(head[at + 4 : at + 8], "big")
+        if count > MAX_FRAMES:
+            raise _too_many_frames(path, str(count))
+
+
+def _too_many_frames(path: Path, count: str) -> BadMediaError:
+    return BadMediaError(
+        f"{path}: {count} frames are more than the limit of {MAX_FRAMES} (cut it into parts)"
+    )
+
+
+def _too_many_streams(log: Sequence[str] | deque[str]) -> bool:
+    return any("Number of streams exceeds" in line for line in log)
+
+
 def _too_large(log: Sequence[str] | deque[str]) -> str | None:
     found = (re.search(r"Picture size (\d+x\d+) (?:exceeds|is invalid)", line) for line in log)
     return next((hit[1] for hit in found if hit), None)
@@ -502,6 +550,8 @@ def _refusal(path: Path, log: Sequence[str] | deque[str]) -> BadMediaError:
 def _diagnose(path: Path, log: Sequence[str] | deque[str]) -> str:
     if size := _too_large(log):
         return f"pictures of {size} are over the limit (raise it with --max-pixels)"
+    if _too_many_streams(log):
+        return f"it has more than {MAX_STREAMS} streams (keep those that are needed)"
     if any(re.match(r"\[info\] Input #0, ", line) for line in log):
         return _diagnose_streams(log)
     with open(ffmpeg.open_regular(path), "rb") as file:
