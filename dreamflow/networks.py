@@ -568,14 +568,17 @@ def _checked(
     limit = 8 * sum(shape.numel() for shape in expected.values()) + (16 << 20)
     if not path.is_file():  # a FIFO would hang
         raise UnavailableError(f"no weights file at {path}{_expected(pinned)}")
-    data, sha256 = _read(path, limit)
+    data = _read(path, limit)
+    if len(data) > limit:
+        raise UnavailableError(
+            f"weights {path} are over {limit >> 20} MB, too large for {name}{_expected(pinned)}"
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(pinned):
         raise UnavailableError(
             f"weights {path} are damaged: SHA-256 is {sha256}{_expected(pinned)}; "
             "remove the file and fetch it again"
         )
-    if len(data) > limit:
-        raise UnavailableError(f"weights {path} are over {limit >> 20} MB, too large for {name}")
     state = _parse(path, data, limit)
     _check_shapes(path, name, expected, state)
     return state, sha256
@@ -626,17 +629,13 @@ def _download(url: str, path: Path, pinned: str) -> None:
         ) from error
 
 
-def _read(path: Path, limit: int) -> tuple[bytes, str]:
-    """The file's first bytes, at most one over `limit`, and the SHA-256 of all of it."""
+def _read(path: Path, limit: int) -> bytes:
+    """The file's bytes, at most one over `limit`: it may be without end."""
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
-            digest = hashlib.sha256(data)
-            while more := file.read(1 << 24):
-                digest.update(more)
+            return file.read(limit + 1)
     except OSError as error:
         raise UnavailableError(f"cannot read weights {path}: {error.strerror}") from error
-    return data, digest.hexdigest()
 
 
 def _parse(path: Path, data: bytes, limit: int) -> dict[str, Tensor]:

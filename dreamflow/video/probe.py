@@ -7,7 +7,9 @@ by ffmpeg's `framecrc` writer, and one frame is described by its `showinfo` filt
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from dreamflow.errors import BadMediaError
 from dreamflow.video import ffmpeg
@@ -552,13 +555,31 @@ def _diagnose(path: Path, log: Sequence[str] | deque[str]) -> str:
         return f"pictures of {size} are over the limit (raise it with --max-pixels)"
     if _too_many_streams(log):
         return f"it has more than {MAX_STREAMS} streams (keep those that are needed)"
-    if any(re.match(r"\[info\] Input #0, ", line) for line in log):
-        return _diagnose_streams(log)
     with open(ffmpeg.open_regular(path), "rb") as file:
         head = file.read(4096)
-    if any("moov atom not found" in line for line in log):
-        return "cut off: its index (moov) is missing; the recording or download was never finished"
+        index_cut = _is_index_cut(file)
+    if index_cut or any("moov atom not found" in line for line in log):
+        state = "incomplete" if index_cut else "missing"
+        return f"cut off: its index (moov) is {state}; the recording or download was never finished"
+    if any(re.match(r"\[info\] Input #0, ", line) for line in log):
+        return _diagnose_streams(log)
     return _diagnose_text(head) or f"not a video that ffmpeg can read ({ffmpeg.explain(list(log))})"
+
+
+def _is_index_cut(file: BinaryIO) -> bool:
+    """Whether the file is an MP4 or MOV, a row of boxes, that ends within its `moov` box."""
+    length, at = file.seek(0, os.SEEK_END), 0
+    for _ in range(_MOST_BOXES):
+        file.seek(at)
+        size, kind, long = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        end = at + (long if size == 1 else size)
+        if end < at + 8 or end > length:
+            return kind == b"moov" and end > length
+        at = end
+    return False
+
+
+_MOST_BOXES = 1000
 
 
 def _diagnose_streams(log: Sequence[str] | deque[str]) -> str:
@@ -568,7 +589,8 @@ def _diagnose_streams(log: Sequence[str] | deque[str]) -> str:
         return "its only picture is cover art; there is no video in it"
     if pictures:
         return f"its video cannot be decoded ({ffmpeg.explain(list(log))})"
-    return "there is sound in it but no video" if streams else "there is nothing in it to show"
+    heard = any(": Audio: " in line for line in streams)
+    return "there is sound in it but no video" if heard else "there is nothing in it to show"
 
 
 def _diagnose_text(head: bytes) -> str | None:
