@@ -84,7 +84,7 @@ def dream(
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
-    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    whole = pad_to(image, extractor.minimum_side).clamp(0, 1)
     dreamed, detail = whole, None
     for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(whole, size)
@@ -215,7 +215,8 @@ def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
     return rolled.permute(0, 3, 1, 2).detach()
 
 
-def _pad_to(image: Tensor, side: int) -> Tensor:
+def pad_to(image: Tensor, side: int) -> Tensor:
+    """The image continued by its edge, below and to the right, to sides of at least `side`."""
     height, width = image.shape[-2:]
     below, right = max(0, side - height), max(0, side - width)
     return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
