@@ -13,7 +13,6 @@ import struct
 import sys
 from pathlib import Path
 
-SECONDS_PER_FILE = 60
 _ADDRESS_SPACE = 6 << 30
 _PROCESSOR_SECONDS = 600
 
@@ -101,17 +100,19 @@ def main(paths: list[str]) -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CPU, (_PROCESSOR_SECONDS, _PROCESSOR_SECONDS))
+    before = 0.0
     for path in paths:
         print(json.dumps({"reading": path}), flush=True)
         try:
             said = read(Path(path))
         except DreamflowError as error:
             said = f"{type(error).__name__} {error.exit_code}: {error}"
-        peak = max(
-            resource.getrusage(who).ru_maxrss
-            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        print(json.dumps({"read": path, "said": said, "megabytes": peak / 1000}), flush=True)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        seconds = sum(each.ru_utime + each.ru_stime for each in used)
+        peak = max(each.ru_maxrss for each in used) / 1000
+        answer = {"read": path, "said": said, "megabytes": peak, "seconds": seconds - before}
+        print(json.dumps(answer), flush=True)
+        before = seconds
 
 
 if __name__ == "__main__":

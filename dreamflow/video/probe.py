@@ -43,6 +43,9 @@ COMMON_RATES = tuple(
         *((60000, 1001), (60, 1), (100, 1), (120000, 1001), (120, 1)),
     )
 )
+_USUAL_RATE = Fraction(25)
+"""Where nothing tells."""
+
 HIDDEN_FRAME_CODECS = frozenset({"vp8"})
 """Codecs in which a packet may hold a frame that is never shown."""
 
@@ -217,8 +220,11 @@ def find_rate(times: Times, time_base: Fraction, declared: Fraction) -> tuple[Fr
     """The exact rate and whether it varies.
 
     Containers that count milliseconds round 24000/1001 to something near it, so a usual rate that
-    explains every frame's time goes before what the container says.
+    explains every frame's time goes before what the container says. A single frame has no rate,
+    and containers derive absurd ones from how short it is.
     """
+    if len(times.ticks) == 1 and not MIN_RATE <= declared <= MAX_RATE:
+        return _USUAL_RATE, False
     near = [rate for rate in COMMON_RATES if abs(rate / declared - 1) < Fraction(1, 200)]
     average = _average_rate(times, time_base)
     usual = sorted(near, key=lambda rate: abs(rate - declared))
@@ -232,7 +238,7 @@ def find_rate(times: Times, time_base: Fraction, declared: Fraction) -> tuple[Fr
 
 def _average_rate(times: Times, time_base: Fraction) -> Fraction:
     seconds = (times.end - times.ticks[0]) * time_base
-    return (len(times.ticks) / seconds).limit_denominator(1001) if seconds > 0 else Fraction(25)
+    return (len(times.ticks) / seconds).limit_denominator(1001) if seconds > 0 else _USUAL_RATE
 
 
 def _on_grid(ticks: Sequence[int], frames_per_tick: Fraction) -> bool:
@@ -424,12 +430,12 @@ def _describe(log: str, ticks: tuple[int, ...]) -> _Shown:
     if frame is None:
         raise BadMediaError("ffmpeg describes the video in words that dreamflow does not know")
     across, down = int(frame[2]), int(frame[3])
-    per_second = Fraction(int(rate[1]), int(rate[2])) if rate and int(rate[2]) else Fraction(25)
+    per_second = Fraction(int(rate[1]), int(rate[2])) if rate and int(rate[2]) else _USUAL_RATE
     return _Shown(
         width=int(frame[4]),
         height=int(frame[5]),
         aspect=Fraction(across, down) if across and down else Fraction(1),
-        rate=per_second or Fraction(25),
+        rate=per_second or _USUAL_RATE,
         pixel_format=frame[1],
         color=Color(*color.groups()) if color else Color(*["unknown"] * 4),
         interlaced=frame[6] in "TB",

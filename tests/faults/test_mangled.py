@@ -15,6 +15,8 @@ from dreamflow.video.stills import write_still
 
 PER_PROCESS = 20
 MEGABYTES = 900
+SECONDS = 20
+"""Of all processors, for one file."""
 TIMEOUT = 900
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "5")
 SOUND = ("-f", "lavfi", "-i", "sine=d=0.4")
@@ -54,6 +56,7 @@ def test_mangled_files_are_read_or_refused_in_one_line(whole, tmp_path, count):
         for answer in read_apart(paths[first : first + PER_PROCESS]):
             assert answer["said"].isprintable(), answer
             assert answer["megabytes"] < MEGABYTES, answer
+            assert answer["seconds"] < SECONDS, answer
     assert running() == []
 
 

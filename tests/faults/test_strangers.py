@@ -241,7 +241,10 @@ def test_row_30_a_name_is_a_name(command, media, name):
     assert command.refusal(73, *words).isprintable()
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in HOSTILE[4:]]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE[:4], *SLOW])
 def test_row_30_pictures_sounds_and_folders_may_have_any_name(command, media, name):
     picture, sound = Path(f"{name}.png"), Path(f"{name}.wav")
     write_still(picture, np.full((24, 32, 3), 128, np.uint8))

@@ -56,7 +56,11 @@ def folder(tmp_path):
     return tmp_path / "work"
 
 
-BARE = {"HOME": None, "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": None, "USER": None}
+BARE = {
+    **{"HOME": None, "USER": None, "LC_ALL": "C", "LANG": "C"},
+    # Python would make UTF-8 of the language C; other systems and older ones stay with ASCII.
+    **{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
+}
 
 
 def test_row_34_a_bare_environment_and_no_terminal_are_enough(folder, media):
@@ -92,7 +96,7 @@ def test_row_34_a_narrow_terminal_gets_a_bar_that_fits(folder, clip):
 @pytest.mark.parametrize(
     "closed",
     [
-        ">&-",
+        pytest.param(">&-", marks=pytest.mark.slow),
         pytest.param("2>&-", marks=pytest.mark.slow),
         pytest.param("<&-", marks=pytest.mark.slow),
         "<&- >&- 2>&-",
@@ -108,13 +112,17 @@ def test_row_34_closed_streams_are_no_fault_and_nothing_gets_into_the_film(folde
     assert running_in(folder) == []
 
 
-@pytest.mark.parametrize("temporary", ["/dev/full", "/nowhere", "/proc"])
+@pytest.mark.parametrize(
+    "temporary",
+    ["/proc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("/dev/full", "/nowhere"))],
+)
 def test_row_34_a_temporary_folder_that_takes_nothing_is_not_needed(folder, clip, temporary):
     env = environment(TMPDIR=temporary, TEMP=temporary, TMP=temporary)
     ran = render(clip, folder, env=env, capture_output=True)
     assert (ran.stdout, ran.stderr) == (b"", b"")
 
 
+@pytest.mark.slow
 def test_row_34_a_home_that_takes_nothing_is_not_needed(folder, clip):
     env = environment(HOME="/proc", XDG_CACHE_HOME="/proc", TORCH_HOME="/proc", MPLCONFIGDIR=None)
     ran = render(clip, folder, env=env, capture_output=True)
@@ -137,7 +145,14 @@ def test_row_34_a_full_disk_behind_stdout_is_no_bug():
     assert ran.stderr.startswith("dreamflow: error: cannot write the output: No space left")
 
 
-@pytest.mark.parametrize("words", [("doctor",), ("layers",), ("presets", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("presets", "list"),
+        *(pytest.param(w, marks=pytest.mark.slow) for w in [("doctor",), ("layers",)]),
+    ],
+    ids=" ".join,
+)
 def test_row_34_lists_are_plain_words_anywhere(words):
     env = environment(**BARE, COLUMNS="20", TERM="dumb")
     ran = subprocess.run([*SCRIPT, *words], env=env, capture_output=True, timeout=TIMEOUT)
