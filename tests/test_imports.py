@@ -17,15 +17,16 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "compare", "job", "measure", "plots", "preview", "render", "report",
-                "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
+    "running": {"caption", "compare", "job", "measure", "plots", "preview", "props", "render",
+                "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.limits", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "gauge",
-                     "machine", "masks", "networks", "objectives", "raft", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "gauge",
+                     "machine", "masks", "networks", "objectives", "optimizers", "raft",
+                     "regularizers", "scene", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
