@@ -158,7 +158,7 @@ BOMBS = {
     "laughs": (LAUGHS, "anchor '&a0' is not allowed"),
     "merge": ("b: &b {x: 1}\na: {<<: [" + "*b," * 5000 + "]}", "anchor '&b' is not allowed"),
     "deep": ("a: " + "[" * 100_000, "nested more than 16 levels deep"),
-    "deep blocks": ("- " * 100_000, "nested more than 16 levels deep"),
+    "deep blocks": ("a:\n  " + "- " * 100_000, "nested more than 16 levels deep"),
     "many": ("a: [" + "1," * 200_000 + "]", "more than 10000 values"),
     "python": ("a: !!python/object/apply:os.mkdir [ran]", "tag '!!python/object/apply:os.mkdir'"),
     "python name": ("a: !!python/name:os.system", "tag '!!python/name:os.system'"),
