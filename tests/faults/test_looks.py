@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from watched import harmless
 
-from dreamflow import networks
+from dreamflow import cli, networks
 from dreamflow.video.probe import probe
 
 GROUND = "extends: base\n"
@@ -28,8 +28,14 @@ def clip(media):
     return media.counter("two.mp4", frames=2)
 
 
+@pytest.fixture(scope="module")
+def _imported():
+    """What a check imports is imported, so that what is watched is the check alone."""
+    assert cli.run(["presets", "check", "base"]) == 0
+
+
 @pytest.fixture
-def refuse(command, clip):
+def refuse(command, clip, _imported):
     """The lines with which a render by a preset of this text is refused, after nothing was done."""
 
     def refuse(text: str | bytes, *, name: str = "p.yaml") -> list[str]:
