@@ -101,9 +101,9 @@ def dream(
     """
     height, width = image.shape[-2:]
     scene = scene or Scene()
-    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    whole = pad_to(image, extractor.minimum_side).clamp(0, 1)
     whole = first_picture(whole, settings.start, seed)
-    source = whole if source is None else _pad_to(source, extractor.minimum_side)
+    source = whole if source is None else pad_to(source, extractor.minimum_side)
     dreamed, detail = whole, None
     for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(whole, size)
@@ -470,7 +470,8 @@ def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
     return rolled.permute(0, 3, 1, 2).detach()
 
 
-def _pad_to(image: Tensor, side: int) -> Tensor:
+def pad_to(image: Tensor, side: int) -> Tensor:
+    """The image continued by its edge, below and to the right, to sides of at least `side`."""
     height, width = image.shape[-2:]
     below, right = max(0, side - height), max(0, side - width)
     return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image

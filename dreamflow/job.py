@@ -44,7 +44,7 @@ from dreamflow.schedule import SoundCurves
 from dreamflow.settings import Output
 from dreamflow.strict_yaml import quoted
 from dreamflow.video import ffmpeg, writer
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
 from dreamflow.video.sequences import is_stills
 from dreamflow.video.stills import (

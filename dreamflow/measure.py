@@ -52,7 +52,7 @@ from dreamflow.preset import Preset
 from dreamflow.render import Engine, shrink
 from dreamflow.settings import Cuts
 from dreamflow.shots import Marked
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import Clip, open_clip, resized
 from dreamflow.video.writer import embedded_settings
 

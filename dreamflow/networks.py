@@ -20,6 +20,7 @@ import logging
 import operator
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -110,6 +111,35 @@ NETWORKS = {
         Network("convnext_tiny"),
     )
 }
+
+
+PUBLISHED_SHA256 = {
+    "googlenet-1378be20.pth": "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
+    "inception_v3_google-0cc3c7bd.pth": (
+        "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef"
+    ),
+    "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "vgg19-dcbb9e9d.pth": "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    "resnet50-0676ba61.pth": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "alexnet-owt-7be5be79.pth": "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    "densenet121-a639ec97.pth": "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",
+    "efficientnet_b0_rwightman-7f5810bc.pth": (
+        "7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934"
+    ),
+    "mobilenet_v3_large-8738ca79.pth": (
+        "8738ca797c879b547d18bbd15da5736ff2557b2036a9af72225393ca61759a04"
+    ),
+    "convnext_tiny-983f1562.pth": (
+        "983f1562536e84ff750a1576fb08e54de751dbf2e17c0d8a4a13704341fdcd3d"
+    ),
+    "raft_small_C_T_V2-01064c6d.pth": (
+        "01064c6dba73b0fc9fc8edf772248560a00a3acfd62ac6677e9eeebad9680e27"
+    ),
+    "raft_large_C_T_SKHT_V2-ff5fadd5.pth": (
+        "ff5fadd56d26b40647388883af1547351ea17868b765c05b27231e72dd16a322"
+    ),
+}
+"""Of the files that torchvision publishes, whose names end in only the first eight digits."""
 
 
 @dataclass(frozen=True)
@@ -538,15 +568,18 @@ def _checked(
     limit = 8 * sum(shape.numel() for shape in expected.values()) + (16 << 20)
     if not path.is_file():  # a FIFO would hang
         raise UnavailableError(f"no weights file at {path}{_expected(pinned)}")
-    data, sha256 = _read(path, limit)
+    data = _read(path, limit)
+    if len(data) > limit:
+        raise UnavailableError(
+            f"weights {path} are over {limit >> 20} MB, too large for {name}{_expected(pinned)}"
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(pinned):
         raise UnavailableError(
             f"weights {path} are damaged: SHA-256 is {sha256}{_expected(pinned)}; "
             "remove the file and fetch it again"
         )
-    if len(data) > limit:
-        raise UnavailableError(f"weights {path} are over {limit >> 20} MB, too large for {name}")
-    state = _parse(path, data)
+    state = _parse(path, data, limit)
     _check_shapes(path, name, expected, state)
     return state, sha256
 
@@ -567,9 +600,9 @@ def _pinned_file(entry: Network, folder: Path | None) -> tuple[Path, str]:
 
 
 def _fetched(url: str, folder: Path | None) -> tuple[Path, str]:
-    """The file of weights at `url` and the start of its hash, which torchvision's names end in."""
+    """The file of weights at `url` and its hash, or the start of it, with which its name ends."""
     path = _kept(url, folder)
-    pinned = path.stem.rpartition("-")[2]
+    pinned = PUBLISHED_SHA256.get(path.name) or path.stem.rpartition("-")[2]
     if not path.exists():
         _download(url, path, pinned)
     return path, pinned
@@ -596,24 +629,21 @@ def _download(url: str, path: Path, pinned: str) -> None:
         ) from error
 
 
-def _read(path: Path, limit: int) -> tuple[bytes, str]:
-    """The file's first bytes, at most one over `limit`, and the SHA-256 of all of it."""
+def _read(path: Path, limit: int) -> bytes:
+    """The file's bytes, at most one over `limit`: it may be without end."""
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
-            digest = hashlib.sha256(data)
-            while more := file.read(1 << 24):
-                digest.update(more)
+            return file.read(limit + 1)
     except OSError as error:
         raise UnavailableError(f"cannot read weights {path}: {error.strerror}") from error
-    return data, digest.hexdigest()
 
 
-def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
+def _parse(path: Path, data: bytes, limit: int) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load(data)
         else:
+            _check_inflated(data, limit)
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return {_modern(key): _plain(tensor) for key, tensor in state.items()}
     except pickle.UnpicklingError as error:  # torch's own text recommends the unsafe way
@@ -624,6 +654,15 @@ def _parse(path: Path, data: bytes) -> dict[str, Tensor]:
     except Exception as error:  # a hostile file can make the parsers fail in any way
         reason = str(error).strip().partition("\n")[0]
         raise UnavailableError(f"weights {path} cannot be read: {reason}") from error
+
+
+def _check_inflated(data: bytes, limit: int) -> None:
+    """Refuse an archive that unpacks to more than `limit` bytes; torch's own are not packed."""
+    file = io.BytesIO(data)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > limit:
+                raise ValueError(f"it unpacks to more than {limit >> 20} MB")
 
 
 def _plain(tensor: object) -> Tensor:

@@ -19,7 +19,7 @@ from dreamflow.preset import Preset
 from dreamflow.render import Props
 from dreamflow.settings import MOVING_MASKS
 from dreamflow.video.ffmpeg import open_regular
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.stills import read_still, read_still_with_alpha
 
 _MOST_BYTES = 1 << 20

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamflow import camera, classes, color, feedback, gauge, masks, warp
 from dreamflow.color import ColorStatistics
-from dreamflow.dream import Effort, dream, octave_sizes
+from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
 from dreamflow.flow import FlowSource, correspond, create
@@ -506,8 +506,9 @@ def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge 
     if not engine.preset.follow.settle:
         return None
     extractor, settings = engine.extractor, gentler(engine.preset)
-    sizes = octave_sizes(dreamed.shape[-2:], settings, extractor.minimum_side)
-    learnt = gauge.learn(extractor, engine.terms, sizes, source, dreamed, index)
+    whole = pad_to(dreamed, extractor.minimum_side)
+    sizes = octave_sizes(whole.shape[-2:], settings, extractor.minimum_side)
+    learnt = gauge.learn(extractor, engine.terms, sizes, source, whole, index)
     return replace(learnt, strength=engine.preset.strength)
 
 

@@ -21,7 +21,7 @@ from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, check_names, layers_of
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import resized
 from dreamflow.video.stills import Still, read_still, write_still
 from dreamflow.video.writer import check_input_survives, check_still_target

@@ -21,7 +21,7 @@ LAYERS = {
                 "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
-              "video.ffmpeg", "video.probe",
+              "video.ffmpeg", "video.limits", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "gauge",

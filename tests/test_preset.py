@@ -321,22 +321,6 @@ def test_a_long_row_of_presets_is_refused():
     assert refused("0.yaml") == ["15.yaml:1:10: extends: more than 16 presets in a row"]
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["../../etc/passwd", "../out.yaml", "/etc/passwd", "/out.yaml", "~/out.yaml", "~root",
-     "https://example.org/a.yaml", "file:///etc/passwd", "a/../../out.yaml", "link.yaml",
-     "link/out.yaml"],
-)  # fmt: skip
-def test_a_preset_opens_nothing_outside_its_folder(tmp_path, target):
-    write("out.yaml", GROUND)
-    write("in/p.yaml", f"seed: 1\nextends: {target}\n")
-    os.symlink(tmp_path / "out.yaml", "in/link.yaml")
-    os.symlink(tmp_path, "in/link")
-    assert refused("in/p.yaml") == [
-        f"in/p.yaml:2:10: extends: must be a path inside the preset's own folder, not {target!r}"
-    ]
-
-
 def test_a_link_that_stays_inside_is_followed():
     write("in/sub/low.yaml", GROUND)
     os.symlink("sub/low.yaml", "in/link.yaml")
@@ -368,15 +352,6 @@ def test_a_weights_file_is_found_from_the_presets_folder():
 def test_a_weights_file_given_on_the_command_line_is_found_from_here():
     read = load("base", overrides=["network=vgg16:/data/mine.safetensors"])
     assert read.network == "vgg16:/data/mine.safetensors"
-
-
-@pytest.mark.parametrize("file", ["../../etc/passwd", "/etc/passwd", "~/x.pth", "http://x/y.pth"])
-@pytest.mark.parametrize("name", ["vgg16:", ""])
-def test_a_preset_names_no_weights_outside_its_folder(name, file):
-    (line,) = refused(write("in/p.yaml", GROUND + f"network: {name}{file}\n"))
-    assert line.startswith(
-        "in/p.yaml:2:10: network: must be a path inside the preset's own folder, not '"
-    )
 
 
 # ── overrides ──
