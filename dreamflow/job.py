@@ -119,7 +119,7 @@ def render_video(
         text = recipe(engine)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
+        stack.callback(writer.discard, draft)
         yield Started(clip.info, codec.name)
         frames = _dreamed(clip, engine)
         yield from encode(frames, request, request.preset.output, clip.info, codec, draft)
@@ -369,7 +369,7 @@ def _join(request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, tex
     trimmed = request.start is not None or request.end is not None
     has_sound = not is_stills(request.source)
     writer.join(
-        draft,
+        [draft],
         Path(request.target),
         codec,
         frame_count=info.frame_count,

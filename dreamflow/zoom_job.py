@@ -130,14 +130,14 @@ def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Fin
         text = recipe(engine, _facts(request))
         _warn(engine, info)
         draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
+        stack.callback(writer.discard, draft)
         yield Started(info, codec.name, film.dreamed + film.lead)
         bits = codec.array_bits(info.bits)
         frames = film.frames(to_image(array, engine.device), engine, shelf, bits)
         back = film.way_back(shelf)
         yield from encode(frames, request, request.preset.output, info, codec, draft, back)
         writer.join(
-            draft,
+            [draft],
             Path(request.target),
             codec,
             frame_count=info.frame_count,
