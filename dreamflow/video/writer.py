@@ -33,7 +33,7 @@ from dreamflow.errors import (
     UnavailableError,
     UsageError,
 )
-from dreamflow.frames import Array
+from dreamflow.frames import Array, VideoInfo
 from dreamflow.settings import Output
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process, output_name
@@ -90,6 +90,8 @@ class Codec:
     """Sides must be multiples of this, and at least `least_side`."""
     least_side: int = 1
     crf_limit: int | None = None
+    bytes_per_pixel: float = 1.5
+    """Of a dream, about; twice that for deep arrays. Lossless unless another is given."""
     reorder: int = 0
     """Frames by which decoding runs ahead of showing."""
     mp4_tag: str | None = None
@@ -150,13 +152,17 @@ _YUV422 = {bits: _limited("yuv422p10le") for bits in (8, 16)}
 _PNG = {8: f"format=rgb24,{_SRGB}", 16: f"format=rgb48be,{_SRGB}"}
 
 CODECS: dict[str, Codec] = {
-    "h264": Codec("h264", "libx264", _YUV420, _x264, multiple=2, crf_limit=51, reorder=2),
+    "h264": Codec(
+        *("h264", "libx264", _YUV420, _x264),
+        **{"multiple": 2, "crf_limit": 51, "bytes_per_pixel": 0.1, "reorder": 2},
+    ),
     "h265": Codec(
         *("h265", "libx265", _YUV420, _x265),
-        **{"multiple": 2, "least_side": 16, "crf_limit": 51, "reorder": 2, "mp4_tag": "hvc1"},
+        **{"multiple": 2, "least_side": 16, "crf_limit": 51, "bytes_per_pixel": 0.08},
+        **{"reorder": 2, "mp4_tag": "hvc1"},
     ),
-    "vp9": Codec("vp9", "libvpx-vp9", _YUV420, _vp9, crf_limit=63),
-    "prores": Codec("prores", "prores_ks", _YUV422, _prores, bits=10),
+    "vp9": Codec("vp9", "libvpx-vp9", _YUV420, _vp9, crf_limit=63, bytes_per_pixel=0.08),
+    "prores": Codec("prores", "prores_ks", _YUV422, _prores, bits=10, bytes_per_pixel=0.5),
     "ffv1": Codec("ffv1", "ffv1", _RGB, _ffv1, bits=16),
     "gif": Codec("gif", "ffv1", {8: _RGB[8]}, _ffv1),
     "png": Codec("png", "png", _PNG, _png, "image2", bits=16),
@@ -244,6 +250,13 @@ def codec_for(output: str | Path, settings: Output) -> Codec:
 # ── before any work ──────────────────────────────────────────────────────────────────────────────
 
 
+def estimate(codec: Codec, info: VideoInfo, settings: Output) -> float:
+    """About how many bytes a frame of a dream takes; finer grain takes twice as much."""
+    finer = 2 ** ((17 - settings.crf) / 6) if codec.crf_limit == 51 else 1
+    deeper = 2 if codec.bits == 16 and codec.array_bits(info.bits) == 16 else 1
+    return info.width * info.height * codec.bytes_per_pixel * finer * deeper
+
+
 def check_target(output: str | Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output cannot be put where it was asked for.
 
@@ -310,8 +323,9 @@ class Encoder:
     """Encodes arrays into a draft, behind the caller, as a context manager.
 
     Convention: arrays `[height, width, 3]` RGB of `bits` 8 (uint8) or 16 (uint16); the i-th one is
-    frame `first` + i of the film, shown at exactly that many / rate. Equal arrays and settings give equal bytes. Leaving the block waits until all
-    is written; leaving it by an exception stops ffmpeg and removes the draft.
+    frame `first` + i of the film, shown at exactly that many / rate. Equal arrays and settings give
+    equal bytes. Leaving the block waits until all is written; leaving it by an exception stops
+    ffmpeg and removes the draft.
 
     Raises UnavailableError if the encoder is missing or refuses its settings, StorageError if it
     dies, cannot write, or shows no sign of life for `stall_seconds`.
@@ -507,11 +521,13 @@ def join(
     metadata: Mapping[str, str] | None = None,
     soundtrack: Path | None = None,
     workshop: Path | None = None,
+    announce: Callable[[Path], None] | None = None,
 ) -> None:
     """Make the finished output of drafts, check it, and move it over `target`.
 
     The drafts follow each other without a gap, all made alike. What is not finished lies in the
-    folder `workshop`, in the target's file system; without one, beside the target.
+    folder `workshop`, in the target's file system; without one, beside the target. `announce` is
+    called with what will be moved over the target next.
 
     Sound, tags and chapters come from `source`. Untrimmed, sound keeps its bits and its offset to
     the video; it is re-encoded, and that said, where the container cannot hold it. Trimmed by
@@ -542,6 +558,8 @@ def join(
             sounds = sound.count if sound else 0
             _write_video(drafts, temporary, container, codec, rate, sound, texts)
         check(temporary, frame_count=frame_count, rate=rate, sounds=sounds)
+        if announce is not None:
+            announce(temporary)
         place(temporary, target)
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}") from error
@@ -782,9 +800,7 @@ def _slower(rate: Fraction) -> str:
     return f"select='not(eq({','.join(places)}))',settb=1/{_GIF_RATE_LIMIT},setpts=N,"
 
 
-def _write_gif(
-    drafts: Sequence[Path], temporary: Path, rate: Fraction, text: str | None
-) -> None:
+def _write_gif(drafts: Sequence[Path], temporary: Path, rate: Fraction, text: str | None) -> None:
     """Two passes: one palette for the whole clip, then the frames in its colours."""
     slower = _slower(rate) if rate > _GIF_RATE_LIMIT else ""
     palette = temporary.with_name(temporary.name + "-palette")
