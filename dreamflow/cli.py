@@ -313,14 +313,21 @@ def _follow(
     frames, kept = 0, None
     with closing(events), view(progress) as show, interrupts.patiently():
         for event in events:
+            if isinstance(event, Started) and event.resumes_at is not None:
+                kept = event.resumes_at
+                _say(f"resuming at frame {kept} of {event.info.frame_count}")
             show(event)
             frames += isinstance(event, RenderedFrame)
             if isinstance(event, Saved):
                 kept = event.frame_count
-            elif isinstance(event, Started):
-                kept = event.resumes_at
             if not isinstance(event, Finished):
                 interrupts.check(_stopped(frames, kept, request))
+
+
+def _say(text: str) -> None:
+    """A line on stderr, unless warnings are too much already."""
+    if logger.isEnabledFor(logging.WARNING):
+        print(f"dreamflow: {text}", file=sys.stderr, flush=True)
 
 
 def _stopped(frames: int, kept: int | None, request: VideoRequest | ZoomRequest) -> str:

@@ -327,7 +327,8 @@ def _changes(known: Fingerprint, wanted: Fingerprint) -> Iterator[str]:
         if before == now:
             continue
         if key.endswith(_DIGEST):
-            yield f"the {key.removesuffix(_DIGEST)} is another"
+            what = key.removesuffix(_DIGEST)
+            yield f"the {what} are others" if what.endswith("s") else f"the {what} is another"
         else:
             yield f"{key} was {_shortened(before)}, is {_shortened(now)}"
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dreamflow import cli
 from dreamflow.frames import Array
 from dreamflow.video.reader import open_clip
 
@@ -24,46 +27,60 @@ QUICK = (
 """Options of a render that dreams, but not for long."""
 
 
+class _Stream(io.StringIO):
+    """A text stream that can be set up as those of a process can."""
+
+    def reconfigure(self, **_: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run of the command had to say."""
+
+    code: int
+    out: str
+    err: str
+
+
 class Faulty:
     """Runs the command in a folder of its own and looks at what it leaves there."""
-
-    quick = QUICK
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[subprocess.Popen[str]] = []
 
-    def start(
-        self, *words: str | Path, limit: Callable[[], None] | None = None, **env: str
-    ) -> subprocess.Popen[str]:
-        """Start the command; `limit` is called in the new process before anything else."""
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start the command as a process of its own."""
         process = subprocess.Popen(
             [sys.executable, "-m", "dreamflow", *map(str, words)],
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=limit,
             text=True,
         )
         self._running.append(process)
         return process
 
-    def run(
-        self, *words: str | Path, limit: Callable[[], None] | None = None, **env: str
-    ) -> tuple[int, str]:
-        """The exit code and what was said on stderr."""
-        process = self.start(*words, limit=limit, **env)
-        _, told = process.communicate(timeout=TIMEOUT)
-        return process.returncode, told
-
-    def video(self, *words: str | Path, **options: str) -> tuple[int, str]:
-        """Render as `run` does, in no time."""
-        return self.run("video", *words, *QUICK, "--progress", "json", **options)
-
     def start_video(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start a quick render that tells of every event."""
         return self.start("video", *words, *QUICK, "--progress", "json")
+
+    def run(self, *words: str | Path) -> Told:
+        """Run the command to its end, within this process."""
+        out, err = _Stream(), _Stream()
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = cli.run([str(word) for word in words])
+        return Told(code, out.getvalue(), err.getvalue())
+
+    def video(self, *words: str | Path) -> Told:
+        """The same for a quick render."""
+        return self.run("video", *words, *QUICK, "--progress", "json")
 
     def left(self) -> set[str]:
         """What lies in the folder."""

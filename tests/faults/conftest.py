@@ -40,6 +40,6 @@ def film(media) -> Path:
 def uninterrupted(film, tmp_path_factory) -> Array:
     """Every frame of the film's dream, rendered without a fault."""
     command = Faulty(tmp_path_factory.mktemp("uninterrupted"))
-    code, told = command.video(film, "-o", "out.mp4")
-    assert code == 0, told
+    told = command.video(film, "-o", "out.mp4")
+    assert told.code == 0, told.err
     return command.frames("out.mp4")
