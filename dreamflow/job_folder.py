@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dreamflow.errors import ChangedError, OutputError, StoppedError, StorageError
+from dreamflow.errors import ChangedError, DreamflowError, OutputError, StoppedError, StorageError
 from dreamflow.journal import Entry, Journal, Seal
 from dreamflow.video.stills import place, temporary_beside
 from dreamflow.video.writer import discard
@@ -37,7 +37,8 @@ logger = logging.getLogger("dreamflow")
 Fingerprint = Mapping[str, str]
 
 KEPT_STATES = 8
-"""Every so many chunks a state is kept for good, to go on from should a chunk get lost."""
+"""Every so many chunks a state is kept for good, to go on from should a chunk get lost; besides the
+last two, for the last chunk is the likeliest to."""
 
 _LOCK, _PLACED = "lock", "placed"
 _MAX_NAME_BYTES = 255
@@ -171,7 +172,7 @@ class JobFolder:
         newest = max(self.finished)
         for path in self.path.glob("*.state"):
             number = int(path.stem) if path.stem.isdecimal() else newest
-            if number < newest and (number + 1) % KEPT_STATES:
+            if number < newest - 1 and (number + 1) % KEPT_STATES:
                 path.unlink()
 
     # ── what was here before ──
@@ -180,7 +181,8 @@ class JobFolder:
         self._journal = Journal(self.path / "journal")
         if not self._restart and (self._journal.entries or self.is_placed):
             self._compare()
-            self._forget_damaged()
+            if not self.is_placed:
+                self._forget_damaged()
             for path in self.path.glob(".dreamflow-*"):
                 discard(path)
             return
@@ -220,7 +222,7 @@ class JobFolder:
                 for kind, seal in entry.seals.items()
                 if kind != "state"
             )
-        except (StorageError, OSError):
+        except (DreamflowError, OSError):
             return False
 
     def _clear(self, but: Collection[str]) -> None:
