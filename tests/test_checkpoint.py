@@ -61,8 +61,8 @@ def test_new_fields_of_all_kinds_need_nothing_here(monkeypatch):
     back = checkpoint.from_bytes(checkpoint.to_bytes(state), wider)
     assert (back.gain, back.missing, back.maps[1]) == (1 / 3, None, (2, 0.1))
     assert torch.equal(back.older[0].mean, older[0].mean)
-    with pytest.raises(TypeError, match="cannot hold a str"):
-        checkpoint.to_bytes(wider(1, "text", 1, 1, 1))
+    with pytest.raises(TypeError, match="cannot hold a list"):
+        checkpoint.to_bytes(wider(1, ["text"], 1, 1, 1))
 
 
 def test_a_state_of_another_kind_is_refused():
@@ -94,7 +94,7 @@ def with_plan(change):
         lambda plan: plan["fields"]["source"].update(stride=[144, 48, 8, 10**12]),
         lambda plan: plan["fields"]["source"].update(shape=["a"], stride=["b"]),
         lambda plan: plan["fields"]["source"].update(tensor="9"),
-        lambda plan: plan["fields"].update(source="text"),
+        lambda plan: plan["fields"].update(source={"tensor": "0"}),
     ],
 )
 def test_a_plan_that_is_none_is_refused(change):
