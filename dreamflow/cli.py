@@ -31,6 +31,7 @@ from dreamflow.options import (
     clip_options,
     clip_or_seed_argument,
     computing_options,
+    job_options,
     output_option,
     overwrite_option,
     part_options,
@@ -171,6 +172,7 @@ def cli() -> None:
 @clip_options
 @at_option
 @rendering_options
+@job_options
 @click.pass_obj
 def video(
     interrupts: Interrupts, source: Path, at: Moment | None, progress: str, **options: Any
@@ -205,6 +207,7 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
 @seed_argument
 @zoom_options
 @zoom_rendering_options
+@job_options
 @click.pass_obj
 def zoom(interrupts: Interrupts, progress: str, target: str, live: bool, **options: Any) -> None:
     """Dive without end into the picture SEED, or into a colour or noise.
@@ -349,24 +352,36 @@ def _follow(
     interrupts: Interrupts,
 ) -> None:
     """Run a render to its end, showing it; a first signal stops it between two frames."""
-    from dreamflow.job import Finished
+    from dreamflow.film import Finished, Saved, Started
     from dreamflow.render import RenderedFrame
 
-    frames = 0
+    frames, kept = 0, None
     with closing(events), view(progress) as show, interrupts.patiently():
         for event in events:
+            if isinstance(event, Started) and event.resumes_at is not None:
+                kept = event.resumes_at
+                _say(f"resuming at frame {kept} of {event.info.frame_count}")
             show(event)
             frames += isinstance(event, RenderedFrame)
+            if isinstance(event, Saved):
+                kept = event.frame_count
             if not isinstance(event, Finished):
-                interrupts.check(_stopped(frames, request))
+                interrupts.check(_stopped(frames, kept, request))
 
 
-def _stopped(frames: int, request: VideoRequest | ZoomRequest) -> str:
+def _say(text: str) -> None:
+    """A line on stderr, unless warnings are too much already."""
+    if logger.isEnabledFor(logging.WARNING):
+        print(f"dreamflow: {text}", file=sys.stderr, flush=True)
+
+
+def _stopped(frames: int, kept: int | None, request: VideoRequest | ZoomRequest) -> str:
     if getattr(request, "live", False):
         return f"stopped after {frames} frames"
+    again = "start again" if kept is None else f"resume at frame {kept}"
     return (
         f"stopped after {frames} frames, {request.target} is not written: "
-        "run the same command to start again"
+        f"run the same command to {again}"
     )
 
 

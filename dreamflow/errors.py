@@ -57,3 +57,9 @@ class PresetError(DreamflowError):
     """A preset or manifest is wrong. One message a line, each `file:line:column: what`."""
 
     exit_code = 78
+
+
+class ChangedError(DreamflowError):
+    """What was begun is not what is asked for now: it cannot be resumed."""
+
+    exit_code = 78

@@ -25,7 +25,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
-from dreamflow.frames import Array, to_array, to_image
+from dreamflow.frames import Array, to_image
 from dreamflow.render import Engine, RenderedFrame, ascent, dream_size, gentler, shrink
 from dreamflow.settings import Color
 
@@ -38,9 +38,7 @@ _NOISE, _FILL = 1, 2
 
 
 class Shelf(Protocol):
-    """Where finished frames are put aside, as arrays."""
-
-    def append(self, array: Array, /) -> None: ...
+    """Where finished frames were put aside, as arrays."""
 
     def __getitem__(self, index: int, /) -> Array: ...
 
@@ -94,33 +92,39 @@ def _gap(
 
 
 def render_loop(
-    seed: Tensor, engine: Engine, frame_count: int, lead: int, shelf: Shelf
+    seed: Tensor,
+    engine: Engine,
+    frame_count: int,
+    lead: int,
+    shelf: Shelf,
+    *,
+    canvas: Canvas | None = None,
 ) -> Iterator[RenderedFrame]:
     """Dive into `seed` so that the last of `frame_count` frames runs on into the first.
 
     `lead` frames (0 < lead < frame_count), numbered from -lead on, come before the film. They move
-    as its last ones do, and are put on the `shelf`; over those last ones they are mixed into the
-    feedback, so that one dive turns into the other while both move alike. The last frame is that
-    before the first one, to the last bit of an array. `cadence` leaves frames out as in a film that
-    is none, but counts from the last frame, so that lead and end are dreamed in the same places.
+    as its last ones do, and those that are dreamed are to be put on the `shelf`, with 16 bits, at
+    their places counted from the first; over those last ones they are mixed into the feedback, so
+    that one dive turns into the other while both move alike. The last frame is that before the
+    first one, to the last bit of an array. `cadence` leaves frames out as in a film that is none,
+    but counts from the last frame, so that lead and end are dreamed in the same places.
+
+    `canvas` is the state after the last dreamed frame before the first one.
     """
-    opening, *stops = _dreamed_places(frame_count, lead, engine.preset.cadence)
-    shelved = {place: number for number, place in enumerate([opening, *stops]) if place < 0}
-    began, now = time.perf_counter(), engine.at(opening % frame_count)
-    canvas = open_canvas(now, seed, opening % frame_count)
-    shelf.append(to_array(canvas.picture, 16))
-    yield replace(_event(canvas, now, opens=True, began=began), index=opening)
+    places = _dreamed_places(frame_count, lead, engine.preset.cadence)
+    if canvas is None:
+        began, now = time.perf_counter(), engine.at(-lead % frame_count)
+        canvas = replace(open_canvas(now, seed, -lead % frame_count), index=-lead)
+        yield _event(canvas, now, opens=True, began=began)
     unmixed = frame_count - lead
-    for before, stop in pairwise([opening, *stops]):
-        began, last = time.perf_counter(), replace(canvas, index=before)
+    for before, stop in pairwise(places[places.index(canvas.index) :]):
+        began, last = time.perf_counter(), canvas
         turns = [index % frame_count for index in range(before + 1, stop + 1)]
         engines = [engine.at(turn) for turn in turns]
         moves = [_move(now, last.picture) for now in engines]
         canvas = replace(dive(engines[-1], last, seed, turns[-1], moves), index=stop)
-        if stop < 0:
-            shelf.append(to_array(canvas.picture, 16))
-        elif stop >= unmixed:
-            old = to_image(shelf[shelved[stop - frame_count]], engine.device)
+        if stop >= unmixed:
+            old = to_image(shelf[stop - unmixed], engine.device)
             share = _mixed_in(max(0, before + 1 - unmixed), stop + 1 - unmixed, lead)
             canvas = replace(canvas, picture=canvas.picture.lerp(old, share))
         yield from _gap(last, canvas, engines, moves, began)

@@ -35,7 +35,7 @@ from dreamflow.video import writer
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
 from dreamflow.zoom_job import (
-    Film,
+    Course,
     ZoomRequest,
     check_inputs_survive,
     engine_for,
@@ -194,7 +194,7 @@ def render_preview(
     check_inputs_survive(request)
     array = first_picture(request, codec.multiple)
     whole = info_of(request, array, request.frame_count())
-    info = replace(whole, frame_count=Film.of(request, whole).dreamed, bits=8)
+    info = replace(whole, frame_count=Course.of(request, whole).dreamed, bits=8)
     sound = heard(request, info)
     timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
     engine = engine_for(request, info, info.frame_count, sound)
@@ -203,7 +203,7 @@ def render_preview(
     path = CameraPath(engine, array.shape[:2], info.frame_count)
     with ExitStack() as stack:
         draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
+        stack.callback(writer.discard, draft)
         parts = passages(info.frame_count)
         count = sum(stop - first for first, stop in parts)
         yield Started(replace(info, frame_count=count), codec.name)
@@ -214,7 +214,7 @@ def render_preview(
         stage = _draw_enlargement(stage, times)
         yield from _encode(request, path, seed, parts, stage, times, codec, draft)
         writer.join(
-            draft,
+            [draft],
             Path(request.target),
             codec,
             frame_count=count,

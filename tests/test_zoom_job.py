@@ -21,7 +21,7 @@ import torch
 from tiny import make_preset, texture
 
 from dreamflow import cli, preset, zoom_job
-from dreamflow.errors import BadMediaError, OutputError, UsageError
+from dreamflow.errors import BadMediaError, OutputError, StorageError, UsageError
 from dreamflow.frames import Box, Moment, to_array, to_image
 from dreamflow.job import Finished, Started
 from dreamflow.render import RenderedFrame
@@ -337,18 +337,26 @@ def test_what_cannot_be_done_is_refused_in_one_line(target, capsys, words, code,
 # ── frames put aside ──
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_frames_put_aside_come_back_in_any_order(tmp_path, dtype):
-    arrays = [np.random.default_rng(i).integers(0, 255, (5, 7, 3)).astype(dtype) for i in range(4)]
-    with Scratch(tmp_path / "film.mp4") as shelf:
-        for array in arrays:
-            shelf.append(array)
-        assert len(shelf) == 4
-        for index in (3, 0, 2, 1):
-            assert np.array_equal(shelf[index], arrays[index])
-        assert list(tmp_path.glob(".dreamflow*")) == []
-        with pytest.raises(IndexError):
-            shelf[4]
+@pytest.mark.parametrize("bits", [8, 16])
+def test_frames_put_aside_come_back_in_any_order(tmp_path, bits):
+    dtype = np.uint8 if bits == 8 else np.uint16
+    arrays = [np.random.default_rng(i).integers(0, 255, (5, 7, 3)).astype(dtype) for i in range(5)]
+    shelf = Scratch(lambda number: tmp_path / str(number), 3, (5, 7, 3), bits)
+    for number, places in enumerate([(0, 1, 2), (3, 4)]):
+        shelf.write_to(tmp_path / "unfinished", number)
+        for place in places:
+            shelf.put(place, arrays[place])
+            assert np.array_equal(shelf[place], arrays[place])
+        (tmp_path / "unfinished").rename(tmp_path / str(number))
+        shelf.write_to(tmp_path / "unfinished", number + 1)
+    for place in (3, 0, 2, 1, 4):
+        assert np.array_equal(shelf[place], arrays[place])
+    with pytest.raises(StorageError, match="ends early"):
+        shelf[5]
+    with pytest.raises(StorageError, match="cannot read back"):
+        shelf[9]
+    with pytest.raises(IndexError):
+        shelf.put(0, arrays[0])
 
 
 # ── the look of it ──
