@@ -28,6 +28,7 @@ from dreamflow.options import (
     at_option,
     clip_options,
     computing_options,
+    network_option,
     output_option,
     overwrite_option,
     part_options,
@@ -353,6 +354,53 @@ def layers(network: str | None) -> None:
     found = networks.list_layers(network)
     cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
     write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+@cli.command()
+@source_argument
+@output_option
+@network_option
+@click.option("--class", "class_", metavar="NAME", help="Look for this class of ImageNet: tabby.")
+@click.option("--layer", metavar="LAYER", help="Look for a channel of this layer instead.")
+@click.option("--channel", type=click.IntRange(min=0), metavar="N", help="Which one, from 0.")
+@click.option("--npy", "array", type=PATH, metavar="FILE", help="Write the map as float32 [H, W].")
+@click.option(
+    "--mask", type=PATH, metavar="PNG", help="Write it as a dream's mask: white is dreamed."
+)
+@click.option("--invert", is_flag=True, help="Turn the mask around: everywhere but there.")
+@computing_options
+@voice
+def heatmap(
+    target: str, class_: str | None, layer: str | None, channel: int | None, **options: Any
+) -> None:
+    """Show where in the picture IN a network sees a class, or a channel of a layer.
+
+    OUT is the map laid over the picture, the box of its strongest region drawn; that is printed
+    too. With --mask it can be dreamed just there, with --invert everywhere but there.
+    """
+    if (class_ is None) == (layer is None) or (layer is None) != (channel is None):
+        raise UsageError("say what to look for: --class NAME, or --layer LAYER with --channel N")
+    if options["invert"] and not options["mask"]:
+        raise UsageError("--invert turns the mask around: say where to write it with --mask PNG")
+    from dreamflow.heatmap import Target
+    from dreamflow.heatmap_job import HeatmapRequest, render_heatmap
+
+    if class_ is not None:
+        wanted = Target.of_class(class_)
+    else:
+        assert layer is not None
+        assert channel is not None
+        wanted = Target.of_channel(options["network"], layer, channel)
+    found = render_heatmap(
+        HeatmapRequest(target=Path(target), looked_for=wanted, **_given(options))
+    )
+    box = found.region
+    rows = [
+        ("looked for", found.label),
+        ("strongest region", f"{box.width}x{box.height} at x {box.x}, y {box.y}"),
+        ("peak", f"{found.strongest:.2f} (median {found.usual:.2f})"),
+    ]
+    write_out(_table(rows))
 
 
 @cli.command("shots")

@@ -7,7 +7,8 @@ one's own (`vgg16:weights/mine.safetensors`). Layers are named as torchvision na
 Layers are listed, checked and measured on the `meta` device, without weights; these come last, and
 only those of the layers that are left. A pass runs no further than the layers it is asked for.
 
-The class scores, before softmax, are one more layer (`classes.LAYER`) that no preset names.
+The class scores, before softmax, are one more layer (`classes.LAYER`) that no preset names, and so
+are those of every place (`classes.MAP`), for which the network is made fully convolutional.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class LayerInfo:
 class Extractor(nn.Module):
     """Features of an image: `extractor(image) -> {layer: [1, channels, h, w]}`.
 
-    Of `classes.LAYER` they are the scores of all classes, [1, 1000].
+    Of `classes.LAYER` they are the scores of all classes, [1, 1000]; of `classes.MAP` the same at
+    every place, [1, 1000, h, w].
 
     Convention: image float32 [1, 3, H, W], RGB, 0..1, sides of at least `minimum_side`. Gradients
     reach the image and nothing else.
@@ -170,13 +172,14 @@ def build(
 ) -> Extractor:
     """The extractor of `layers`, ready to dream; build it once per job.
 
-    `classes.LAYER` among them is the class scores, which any network has at any size.
+    `classes.LAYER` among them is the class scores, which any network has at any size, and
+    `classes.MAP` those of every place.
     `folder` is where weights are looked for and downloaded to, if not in the usual places. Raises
     PresetError for unknown names, UnavailableError where the weights cannot be had or trusted.
     """
     torch.set_flush_denormal(True)  # before the first kernel: threads started later inherit it
     entry, path = find_network(network)
-    maps = [layer for layer in layers if layer != classes.LAYER]
+    maps = [layer for layer in layers if layer not in classes.PSEUDO_LAYERS]
     found = find_layers(network, maps) if maps or not layers else {}
     names = {layer: found.get(layer, layer) for layer in layers}
     module = entry.module()
@@ -246,6 +249,18 @@ def find_layers(network: str, layers: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def check_channel(network: str, layer: str, channel: int) -> None:
+    """Raise PresetError unless `layer` of `network` has that channel."""
+    (name,) = find_layers(network, [layer]).values()
+    infos = {info.name: info for info in _describe(find_network(network)[0].name)}
+    count = infos[name].channels
+    if not 0 <= channel < count:
+        raise PresetError(
+            f"unknown channel {channel} of {layer} (it has {count}: 0 to {count - 1}; "
+            f"`dreamflow layers {network.partition(':')[0]}` lists all layers)"
+        )
+
+
 def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(difflib.get_close_matches(name, sorted(known), n=3, cutoff=0))
 
@@ -306,8 +321,8 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
         last |= {layer: node for layer in layers if f"{path}.".startswith(f"{layer}.")}
     for node in reversed(graph.nodes):
         if node.op == "output":
-            if classes.LAYER in layers:
-                last[classes.LAYER] = _unclamped(module, graph, node.args[0])
+            if layers & classes.PSEUDO_LAYERS:
+                last |= _scores(module, graph, node.args[0], layers)
             graph.erase_node(node)
             break
     graph.output(last)
@@ -316,6 +331,17 @@ def _cut(module: nn.Module, layers: set[str]) -> fx.GraphModule:
     cut.delete_all_unused_submodules()
     cut.recompile()
     return cut
+
+
+def _scores(
+    module: nn.Module, graph: fx.Graph, output: Any, layers: set[str]
+) -> dict[str, fx.Node]:
+    """The nodes of those of `classes.PSEUDO_LAYERS` that are among the layers."""
+    scores = _unclamped(module, graph, output)
+    found = {classes.LAYER: scores}
+    if classes.MAP in layers:
+        found[classes.MAP] = _everywhere(module, graph, scores)
+    return {layer: node for layer, node in found.items() if layer in layers}
 
 
 def _unclamped(module: nn.Module, graph: fx.Graph, scores: Any) -> fx.Node:
@@ -334,6 +360,56 @@ def _unclamped(module: nn.Module, graph: fx.Graph, scores: Any) -> fx.Node:
             pool = graph.call_module(pool.target, relu.args)
             return graph.call_function(torch.flatten, (pool, 1))
     return scores
+
+
+def _everywhere(module: nn.Module, graph: fx.Graph, scores: fx.Node) -> fx.Node:
+    """What `scores` would be of each place alone: the network made fully convolutional.
+
+    All that stands behind the last pool runs at every place of the map before it, fully connected
+    layers as convolutions (Sermanet et al. 2013; Long, Shelhamer & Darrell 2015).
+    """
+    head = [scores]
+    while not _pools_all(module, head[-1]):
+        head.append(head[-1].all_input_nodes[0])
+    pool = head.pop()
+    kernel, before = _pooled_side(module, pool), pool.all_input_nodes[0]
+    with graph.inserting_before(scores):
+        for node in reversed(head):
+            layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if node.target is torch.flatten or isinstance(layer, nn.Flatten | nn.Dropout):
+                continue
+            if isinstance(layer, nn.Linear):
+                before, kernel = _as_convolution(graph, node, layer, before, kernel), 1
+            else:
+                inputs = {node.all_input_nodes[0]: before}  # its weights stay where they are
+                before = graph.node_copy(node, lambda old, new=inputs: new.get(old, old))
+    return before
+
+
+def _pools_all(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a node reduces the whole map to a fixed size."""
+    if node.op == "call_module":
+        return isinstance(module.get_submodule(str(node.target)), nn.AdaptiveAvgPool2d)
+    return node.target is F.adaptive_avg_pool2d
+
+
+def _pooled_side(module: nn.Module, pool: fx.Node) -> int:
+    """The side of the map that is left: 1, or 7 of VGG's."""
+    if pool.op == "call_module":
+        size = module.get_submodule(str(pool.target)).output_size
+    else:
+        size = pool.args[1]
+    return size[0] if isinstance(size, tuple) else int(size)  # pyright: ignore
+
+
+def _as_convolution(
+    graph: fx.Graph, node: fx.Node, layer: nn.Linear, before: fx.Node, kernel: int
+) -> fx.Node:
+    """The fully connected `layer` over a window of kernel x kernel places; weights are shared."""
+    shape = (layer.out_features, -1, kernel, kernel)
+    weight = graph.call_method("view", (graph.get_attr(f"{node.target}.weight"), *shape))
+    bias = graph.get_attr(f"{node.target}.bias")
+    return graph.call_function(F.conv2d, (before, weight, bias), {"padding": kernel // 2})
 
 
 def _cut_for(base: fx.GraphModule, side: int, layers: frozenset[str]) -> fx.GraphModule:

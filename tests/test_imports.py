@@ -17,14 +17,14 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "compare", "job", "measure", "plots", "preview", "render", "report",
-                "sheets", "zoom", "zoom_job"},
+    "running": {"caption", "compare", "heatmap_job", "job", "measure", "plots", "preview", "render",
+                "report", "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
-                     "networks", "objectives", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "heatmap",
+                     "machine", "networks", "objectives", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
