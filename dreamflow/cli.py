@@ -225,11 +225,12 @@ def _zoom_request(
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None,
     **rest: Any,
 ) -> ZoomRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
         preset = preset.model_copy(update={"audio": str(sound)})
     from dreamflow.seeds import Noise
@@ -258,7 +259,7 @@ def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any)
     """Show in seconds how the dream will move with the clip IN, without dreaming it.
 
     A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
-    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    A long clip is shown in three passages. SIZE is that of the moving picture, 480 by default.
     """
     request = _request(source, **options)
     from dreamflow.preview import render_preview
@@ -273,29 +274,27 @@ def _request(
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None = None,
     **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
-        preset = _with_sound(preset, sound)
+        preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
 
     return VideoRequest(source, target, preset, **_given(rest))
 
 
-def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
+def _preset(
+    name: str, overrides: Sequence[str], seed: int | None, mask: Path | None = None
+) -> Preset:
     from dreamflow import preset
 
     seeded = [] if seed is None else [f"seed={seed}"]
-    return preset.load(name, overrides=[*overrides, *seeded])
-
-
-def _with_sound(preset: Preset, sound: Path) -> Preset:
-    if not preset.sound_expressions():
-        logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
-    return preset.model_copy(update={"audio": str(sound)})
+    look = preset.load(name, overrides=[*overrides, *seeded])
+    return look if mask is None else look.model_copy(update={"mask": str(mask)})
 
 
 def _follow(
@@ -605,7 +604,14 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show, check and draw presets."""
+    """List, show, check and draw presets.
+
+    A number in a preset may be keyframes such as 0:(1), 60:(2) or an expression of t (frame), s
+    (seed), max_f (last frame), sec, fps, pi, e and audio.rms, .bass, .mid, .treble, .onset, .beat.
+    Its functions: sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh
+    log log2 log10 log1p exp expm1 sqrt abs floor ceil trunc round sign hypot fmod where min max
+    clip saw tri square pulse cycle noise beat.
+    """
 
 
 @presets.command("list")
@@ -626,11 +632,13 @@ def list_presets() -> None:
 @set_option
 @voice
 def show_preset(name: str, overrides: Sequence[str]) -> None:
-    """Print a preset with every value spelled out, and where each comes from."""
+    """Print a preset with every value spelled out, and where each comes from.
+
+    The text is a preset: saved beside FILE, from where it names its files, it renders the same.
+    """
     from dreamflow import preset
 
-    loaded, origins = preset.load_with_origins(name, overrides=overrides)
-    write_out(preset.annotated(loaded, origins).rstrip())
+    write_out(preset.shown(name, overrides=overrides).rstrip())
 
 
 @presets.command("check")
@@ -650,13 +658,20 @@ def check_presets(files: Sequence[str]) -> None:
 
 
 def _check_preset(name: str) -> None:
-    """Raise PresetError for what is wrong in a preset, network and layers included."""
+    """Raise PresetError for what is wrong in a preset: files, curves, network, layers."""
     from dreamflow import preset
 
     loaded = preset.load(name)
     from dreamflow.render import check_names
 
-    check_names(loaded)
+    wrong: list[str] = []
+    for check in (preset.check, check_names):
+        try:
+            check(loaded)
+        except PresetError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise PresetError("\n".join(wrong))
 
 
 @presets.command("sheet")
@@ -688,17 +703,28 @@ def sheet_of_presets(
 @click.argument("name", metavar="NAME|FILE")
 @output_option
 @span_options
+@click.option(
+    *("--audio", "sound"),
+    type=PATH,
+    metavar="FILE",
+    help="What `audio.*` in the preset listens to.  [default: the sound of CLIP]",
+)
 @set_option
 @overwrite_option
 @voice
 def plot_preset(
-    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+    name: str,
+    target: str,
+    overrides: Sequence[str],
+    sound: Path | None,
+    overwrite: bool,
+    **span: Any,
 ) -> None:
     """Draw the curves and layer weights of a preset over a render, as a picture."""
     from dreamflow import plots
 
-    length = plots.Span(**span)
-    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
+    how = {"overrides": overrides, "sound": sound, "overwrite": overwrite}
+    plots.plot_preset(name, Path(target), plots.Span(**span), **how)
 
 
 @presets.command()

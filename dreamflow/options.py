@@ -167,10 +167,19 @@ computing_options = _together(
 )
 
 
+mask_option = click.option(
+    "--mask",
+    type=PATH,
+    metavar="FILE",
+    help="Dream only where this picture is white (or opaque); where it is black nothing changes.",
+)
+
+
 def _rendering_options(preset: str, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
+        mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,
         click.option(
@@ -232,6 +241,18 @@ clip_options = _together(
         metavar="FILE",
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
+    ),
+    click.option(
+        "--flow-cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Keep the optical flow there, so that the next render of IN need not search for it.",
+    ),
+    click.option(
+        "--flow-files",
+        type=PATH,
+        metavar="FOLDER",
+        help="Take the flow from there: forward_7_8.flo, backward_8_7.flo, or .npy.",
     ),
     click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
     click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),

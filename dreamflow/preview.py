@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +30,9 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    make_flow,
+    mask_file,
+    masked,
     open_source,
     prepare,
     sound_file,
@@ -51,10 +54,14 @@ from dreamflow.video.sequences import is_stills
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
 
-SHOWN = Box(640, 640)
+SHOWN = Box(480, 480)
 """Size of the moving picture unless another is asked for; motion is found at half of it."""
-STILL_SIZE = 512
-"""Long side at which the stills are dreamed: near that of a render, to judge their scale."""
+STILL_SIZE = 320
+"""Long side at which the stills are dreamed; most of the time goes there.
+
+They are shown smaller yet. What is dreamed is as large in pixels as in a render, hence larger in
+proportion.
+"""
 MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
 
@@ -105,7 +112,9 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        moved = None
+        if carry is not None:
+            moved = correspond(now.flow, source, carry.source, (index, carry.index))
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
@@ -166,6 +175,7 @@ CARRIED, GROWN, LOST = "#5cc8ff", "#ffb454", "#ff3d5a"
 PLAYHEAD = "#ffffff"
 
 _PAD, _HEAD, _STILL_GAP = 16, 44, 10
+_READING_MARGIN = 10
 _LEAST_WIDTH = 560
 
 
@@ -175,8 +185,11 @@ def paint(motion: Motion) -> Tensor:
     shown = (0.45 * motion.full + 0.55 * grey) * 0.6
     if motion.reliable is not None:
         shown = _tint(shown, LOST, 0.55 * (1 - motion.reliable))
-    shown = _tint(shown, CARRIED, 0.9 * motion.lattice[:, FIRST:LATER])
-    return _tint(shown, GROWN, 0.9 * motion.lattice[:, LATER:COVER])
+    lattice, mask = motion.lattice, motion.engine.mask
+    if mask is not None:
+        lattice = lattice * mask.at(lattice)
+    shown = _tint(shown, CARRIED, 0.9 * lattice[:, FIRST:LATER])
+    return _tint(shown, GROWN, 0.9 * lattice[:, LATER:COVER])
 
 
 def _tint(image: Tensor, color: str, strength: Tensor) -> Tensor:
@@ -255,9 +268,14 @@ def _write_head(ground: Image.Image, title: str) -> None:
         draw.rectangle((x - 15, 18, x - 6, 27), color)
         x -= 30
     room = x - _PAD
-    while title and draw.textlength(title, _font(14)) > room:
-        title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
-    draw.text((_PAD, 28), title, INK, _font(14), anchor="ls")
+    draw.text((_PAD, 28), _fitted(draw, title, room, _font(14)), INK, _font(14), anchor="ls")
+
+
+def _fitted(draw: ImageDraw.ImageDraw, text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a text, from its beginning, as is no wider than `room` pixels."""
+    while text and draw.textlength(text, font) > room:
+        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+    return text
 
 
 @cache
@@ -306,16 +324,25 @@ def _read_off(draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, frame: int) -
     lines = max(1, lane.height // 14)
     found = [(abs(t.values[frame]), t, c) for t, c in zip(lane.tracks, lane.colors, strict=True)]
     chosen = sorted(found, key=lambda each: -each[0])[:lines]
+    layers = lane.tracks is stage.strip.lanes[0].tracks
     for line, (_, track, color) in enumerate(chosen):
-        name = f"{track.key.split()[0][:11]} " if lane.tracks is stage.strip.lanes[0].tracks else ""
-        _write_reading(draw, stage, lane, line, f"{name}{track.values[frame]:.3g}", color)
+        text = f"{track.values[frame]:.3g}"
+        if layers:
+            room = _reading_room(stage) - draw.textlength(f" {text}", _font(10))
+            text = f"{_fitted(draw, track.key.split()[0], room, _font(10))} {text}"
+        _write_reading(draw, stage, lane, line, text, color)
+
+
+def _reading_room(stage: Stage) -> int:
+    """Pixels between the curves and the right edge, less a margin at both ends."""
+    return stage.width - stage.strip.right - 2 * _READING_MARGIN
 
 
 def _write_reading(
     draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, line: int, text: str, color: str
 ) -> None:
     y = stage.strip_top + lane.top + (lane.height // 2 + 4 if lane.height < 40 else 11 + 14 * line)
-    draw.text((stage.strip.right + 10, y), text, color, _font(10), anchor="ls")
+    draw.text((stage.strip.right + _READING_MARGIN, y), text, color, _font(10), anchor="ls")
 
 
 def _draw_playhead(draw: ImageDraw.ImageDraw, stage: Stage, frame: int) -> None:
@@ -342,14 +369,22 @@ def render_preview(
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
-        writer.check_input_survives(request.target, [*clip.files, *([heard] if heard else [])])
+        read = [*clip.files, *([heard] if heard else []), *mask_file(request.preset)]
+        writer.check_input_survives(request.target, read)
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
         frames = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
-            request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+            request.look,
+            info.rate,
+            request.device,
+            request.threads,
+            sound=sound,
+            make_flow=partial(make_flow, request, info),
+            **frames,
         )
+        engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         parts = passages(info.frame_count)
@@ -389,7 +424,8 @@ def _dreamed(clip: Clip, engine: Engine, place: int) -> Array:
     full = to_image(array, engine.device)
     now = engine.at(index)
     source = shrink(full, now.preset.dream.size)
-    return to_array(compose(full, dream_from_scratch(now, source, index) - source))
+    residual = dream_from_scratch(now, source, index) - source
+    return to_array(compose(full, residual, now.mask))
 
 
 def _at_size(engine: Engine, size: int) -> Engine:

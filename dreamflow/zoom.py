@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, color, warp
+from dreamflow import camera, color, masks, warp
 from dreamflow.camera import Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array, to_array, to_image
-from dreamflow.render import Engine, RenderedFrame, gentler, shrink
+from dreamflow.render import Engine, RenderedFrame, dream_size, gentler, shrink
 from dreamflow.settings import Color
 
 _RUNNING_SHARE = 0.01
@@ -180,7 +180,8 @@ def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int, share:
         picture = torch.lerp(blurred, picture, 1 + settings.sharpen * share)
     if settings.noise > 0:
         deviation = settings.noise * share**0.5  # what adds up are squares
-        picture = picture + deviation * _grain(engine, picture, index, _NOISE)
+        grain = picture + deviation * _grain(engine, picture, index, _NOISE)
+        picture = masks.within(engine.mask, picture, grain)
     if settings.reseed > 0:
         picture = torch.lerp(picture, seed, 1 - (1 - settings.reseed) ** share)
     return picture.clamp(0, 1)
@@ -199,15 +200,19 @@ def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Te
     """The picture dreamed on at the size dreams run at; what was dreamed is enlarged onto it."""
     preset = engine.preset
     settings = gentler(preset) if gently else preset.dream
-    small = shrink(picture, settings.size)
-    dreamed = dream(small, engine.extractor, engine.terms, settings, (preset.seed, index))
+    seed, mask = (preset.seed, index), engine.mask
     size = (picture.shape[-2], picture.shape[-1])
-    return picture + warp.resize(dreamed - small, size) if small is not picture else dreamed
+    if dream_size(size, settings.size) == size:
+        return dream(picture, engine.extractor, engine.terms, settings, seed, mask)
+    small = shrink(picture, settings.size)
+    dreamed = dream(small, engine.extractor, engine.terms, settings, seed, mask)
+    return masks.kept(mask, picture, picture + warp.resize(dreamed - small, size))
 
 
 def _colored(engine: Engine, picture: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
-    settings = engine.preset.color
+    """The picture with its colours pulled to the anchor's, and its ends bent."""
+    settings, colored = engine.preset.color, picture
     if settings.anchor != "none" and strength > 0:
         wanted = anchor.limited(settings)
-        picture = color.pull(picture.clamp(0, 1), wanted, strength)
-    return color.with_shoulders(picture)
+        colored = color.pull(picture.clamp(0, 1), wanted, strength)
+    return masks.within(engine.mask, picture, color.with_shoulders(colored))

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from dreamflow import audio, seeds
+from dreamflow import audio, masks, seeds
 from dreamflow.camera import matrix
 from dreamflow.caption import finished
 from dreamflow.errors import BadMediaError, OutputError, UsageError
@@ -29,9 +30,12 @@ from dreamflow.job import (
     Started,
     encode,
     listen,
+    mask_file,
+    masked,
     prepare,
     recipe,
     sha256,
+    without_motion,
 )
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
@@ -39,7 +43,7 @@ from dreamflow.seeds import Seed
 from dreamflow.settings import Camera
 from dreamflow.video import writer
 from dreamflow.video.scratch import Scratch
-from dreamflow.video.stills import temporary_beside
+from dreamflow.video.stills import still_size, temporary_beside
 from dreamflow.video.stream import ListenerGone, Stream
 from dreamflow.zoom import render_loop, render_zoom
 
@@ -260,15 +264,25 @@ def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
 
 def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
     sound = listen(request.preset, None, info)
-    conditions = {"frame_count": frame_count, "sound": sound}
-    return prepare(request.preset, info.rate, request.device, request.threads, **conditions)
+    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
+    engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
+    return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
+
+
+def _laid_over(weights: Array, seed: Seed, info: VideoInfo) -> Array:
+    """A mask cut like the seed it is meant for: stretched over it, then cropped with it."""
+    if not isinstance(seed, Path):
+        return weights
+    frame = (info.width, info.height)
+    return seeds.covering(weights, frame, shape=still_size(seed), scaled=masks.stretched)
 
 
 def _check_inputs_survive(request: ZoomRequest) -> None:
     if request.target == "-":
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
-    writer.check_input_survives(request.target, [path for path in inputs if path])
+    read = [path for path in inputs if path] + mask_file(request.preset)
+    writer.check_input_survives(request.target, read)
 
 
 def _facts(request: ZoomRequest) -> dict[str, str]:

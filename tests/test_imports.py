@@ -20,11 +20,12 @@ LAYERS = {
     "running": {"caption", "compare", "heatmap_job", "job", "measure", "plots", "preview", "render",
                 "report", "sheets", "zoom", "zoom_job"},
     "description": {"cycles", "preset", "strict_yaml"},
-    "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
+    "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
+              "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "heatmap",
-                     "machine", "networks", "objectives", "vectors", "warp"},
+                     "machine", "masks", "networks", "objectives", "raft", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
