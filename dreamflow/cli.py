@@ -24,14 +24,19 @@ import dreamflow
 from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageError
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
+    DEFAULT_PRESET,
+    DEFAULT_ZOOM_PRESET,
     PATH,
     at_option,
     clip_options,
+    clip_or_seed_argument,
     computing_options,
     network_option,
     output_option,
     overwrite_option,
     part_options,
+    preview_options,
+    previewing_options,
     processors,
     rendering_options,
     seed_argument,
@@ -219,9 +224,9 @@ def zoom(interrupts: Interrupts, progress: str, target: str, live: bool, **optio
 
 def _zoom_request(
     picture: Path | None,
+    *,
     solid: Solid | None,
     noise: Literal["pink", "white"] | None,
-    *,
     name: str,
     overrides: Sequence[str],
     seed: int | None,
@@ -251,20 +256,54 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @cli.command()
-@source_argument
-@clip_options
-@rendering_options
+@clip_or_seed_argument
+@preview_options
+@previewing_options
 @click.pass_obj
-def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
-    """Show in seconds how the dream will move with the clip IN, without dreaming it.
+def preview(interrupts: Interrupts, source: Path | None, progress: str, **options: Any) -> None:
+    """Show in seconds how the dream of IN will move, without dreaming it.
 
-    A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
-    A long clip is shown in three passages. SIZE is that of the moving picture, 480 by default.
+    For a clip a lattice is carried as the dream would be; for a picture, a colour or noise the
+    camera's path is shown that a zoom would take. Beside it are three dreamed stills, below it the
+    preset's curves. A long film is shown in three passages.
     """
-    request = _request(source, **options)
-    from dreamflow.preview import render_preview
+    if _is_seed(source, options):
+        from dreamflow import zoom_preview
 
-    _follow(render_preview(request), request, progress, interrupts)
+        wanted = _only_for_zooms_or_clips(options, _OF_CLIPS, "clips, and this is a zoom")
+        request = _zoom_request(
+            source, **{**wanted, "name": options["name"] or DEFAULT_ZOOM_PRESET}
+        )
+        events = zoom_preview.render_preview(request)
+    else:
+        from dreamflow import preview
+
+        wanted = _only_for_zooms_or_clips(options, _OF_ZOOMS, "zooms, and IN is a clip")
+        if source is None:
+            raise UsageError("what of? name a clip or a picture IN, or give --solid or --noise")
+        request = _request(source, **{**wanted, "name": options["name"] or DEFAULT_PRESET})
+        events = preview.render_preview(request)
+    _follow(events, request, progress, interrupts)
+
+
+_OF_CLIPS = ("start", "end", "flow_cache", "flow_files", "allow_truncated", "strict")
+_OF_ZOOMS = ("frames", "duration", "solid", "noise", "loop", "ping_pong")
+
+
+def _is_seed(source: Path | None, options: dict[str, Any]) -> bool:
+    from dreamflow.video.sequences import is_picture
+
+    return bool(options["solid"] or options["noise"] or (source and is_picture(source)))
+
+
+def _only_for_zooms_or_clips(
+    options: dict[str, Any], others: Sequence[str], whose: str
+) -> dict[str, Any]:
+    """The options without those of the other kind, which must not have been given."""
+    for key in others:
+        if options[key]:
+            raise UsageError(f"--{key.replace('_', '-')} is for {whose}")
+    return {key: value for key, value in options.items() if key not in others}
 
 
 def _request(

@@ -77,8 +77,8 @@ class FlowCache(FlowSource):
 
     def _path(self, first: np.ndarray, second: np.ndarray) -> Path:
         digest = hashlib.blake2b(f"{self.fingerprint} {first.shape}".encode(), digest_size=20)
-        digest.update(first)
-        digest.update(second)
+        digest.update(first.tobytes())
+        digest.update(second.tobytes())
         name = digest.hexdigest()
         return self._folder / name[:2] / f"{name[2:]}.flow"
 

@@ -128,7 +128,7 @@ def _found(folder: Path) -> Mapping[Frames, Path]:
     files = dict(_named(paths))
     if not files:
         raise InputMissingError(
-            f"{folder} holds no flow: files are called forward_7_8.flo and backward_8_7.flo, or .npy"
+            f"{folder} holds no flow (forward_7_8.flo, backward_8_7.flo, and so on, or .npy)"
         )
     return files
 

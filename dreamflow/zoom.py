@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -74,15 +75,22 @@ def render_zoom(
         engines = [at(place) for place in places]
         moves = [_move(now, last.picture) for now in engines]
         canvas = dive(engines[-1], last, seed, places[-1], moves)
-        for place, now in enumerate(engines[:-1], 1):
-            if last.index + place < end:
-                border = now.preset.camera.border
-                picture = camera.between(last.picture, canvas.picture, moves, place, border)
-                event = _event(last, now, opens=False, began=began)
-                yield replace(event, index=last.index + place, image=picture)
-                began = time.perf_counter()
-        if canvas.index < end:
-            yield _event(canvas, engines[-1], opens=False, began=began)
+        for event in _gap(last, canvas, engines, moves, began):
+            if event.index < end:
+                yield event
+
+
+def _gap(
+    last: Canvas, canvas: Canvas, engines: Sequence[Engine], moves: Sequence[Matrix], began: float
+) -> Iterator[RenderedFrame]:
+    """The frames from one dreamed frame to the next: those between them, then that one."""
+    for place, now in enumerate(engines[:-1], 1):
+        border = now.preset.camera.border
+        picture = camera.between(last.picture, canvas.picture, moves, place, border)
+        event = _event(last, now, opens=False, began=began)
+        yield replace(event, index=last.index + place, image=picture)
+        began = time.perf_counter()
+    yield _event(canvas, engines[-1], opens=False, began=began)
 
 
 def render_loop(
@@ -93,33 +101,50 @@ def render_loop(
     `lead` frames (0 < lead < frame_count), numbered from -lead on, come before the film. They move
     as its last ones do, and are put on the `shelf`; over those last ones they are mixed into the
     feedback, so that one dive turns into the other while both move alike. The last frame is that
-    before the first one, to the last bit of an array.
+    before the first one, to the last bit of an array. `cadence` leaves frames out as in a film that
+    is none, but counts from the last frame, so that lead and end are dreamed in the same places.
     """
-    canvas = None
-    for index in range(-lead, frame_count):
-        turn, place = index % frame_count, index - frame_count + lead
-        began, now, opens = time.perf_counter(), engine.at(turn), canvas is None
-        if canvas is None:
-            canvas = open_canvas(now, seed, turn)
-        else:
-            canvas = dive(now, canvas, seed, turn, [_move(now, canvas.picture)])
-        if place >= 0:
-            before = to_image(shelf[place], engine.device)
-            mixed = canvas.picture.lerp(before, _mixed_in(place, lead))
-            canvas = replace(canvas, picture=mixed)
-        elif index < 0:
+    opening, *stops = _dreamed_places(frame_count, lead, engine.preset.cadence)
+    shelved = {place: number for number, place in enumerate([opening, *stops]) if place < 0}
+    began, now = time.perf_counter(), engine.at(opening % frame_count)
+    canvas = open_canvas(now, seed, opening % frame_count)
+    shelf.append(to_array(canvas.picture, 16))
+    yield replace(_event(canvas, now, opens=True, began=began), index=opening)
+    unmixed = frame_count - lead
+    for before, stop in pairwise([opening, *stops]):
+        began, last = time.perf_counter(), replace(canvas, index=before)
+        turns = [index % frame_count for index in range(before + 1, stop + 1)]
+        engines = [engine.at(turn) for turn in turns]
+        moves = [_move(now, last.picture) for now in engines]
+        canvas = replace(dive(engines[-1], last, seed, turns[-1], moves), index=stop)
+        if stop < 0:
             shelf.append(to_array(canvas.picture, 16))
-        yield replace(_event(canvas, now, opens=opens, began=began), index=index)
+        elif stop >= unmixed:
+            old = to_image(shelf[shelved[stop - frame_count]], engine.device)
+            share = _mixed_in(max(0, before + 1 - unmixed), stop + 1 - unmixed, lead)
+            canvas = replace(canvas, picture=canvas.picture.lerp(old, share))
+        yield from _gap(last, canvas, engines, moves, began)
 
 
-def _mixed_in(place: int, length: int) -> float:
-    """What to mix into frame `place` of a cross-fade that feeds on itself.
+def _dreamed_places(frame_count: int, lead: int, cadence: int) -> list[int]:
+    """The frames of a loop that are dreamed, from -lead on.
 
-    The share of the old picture that is left falls along half a cosine, to 0 in the last frame;
-    each frame is given what is missing after all before it.
+    The first and the last are, and else every so many that end with the last; so the lead's are
+    those of the film's end.
     """
-    left, before = (0.5 + 0.5 * math.cos(math.pi * (place + i) / length) for i in (1, 0))
-    return 1 - left / before
+    film = range(frame_count - 1, -1, -cadence)
+    before = (turn - frame_count for turn in film if turn >= frame_count - lead)
+    return sorted({-lead, *before, *film})
+
+
+def _mixed_in(before: int, now: int, length: int) -> float:
+    """What to mix into a frame of a cross-fade that feeds on itself.
+
+    Of the old picture is left, after that many of `length` frames, a share that falls along half a
+    cosine to 0; each frame is given what is missing after the one mixed before it.
+    """
+    left, was = (0.5 + 0.5 * math.cos(math.pi * place / length) for place in (now, before))
+    return 1 - left / was
 
 
 def _event(canvas: Canvas, engine: Engine, *, opens: bool, began: float) -> RenderedFrame:

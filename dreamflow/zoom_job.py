@@ -39,6 +39,7 @@ from dreamflow.job import (
 )
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
+from dreamflow.schedule import SoundCurves
 from dreamflow.seeds import Seed
 from dreamflow.settings import Camera
 from dreamflow.video import writer
@@ -84,8 +85,6 @@ class ZoomRequest(Conditions):
             raise UsageError("--loop and --ping-pong both close the film: give one of them")
         if self.live and (self.loop or self.ping_pong or self.preset.audio):
             raise UsageError("a --live stream has no end to close, and no sound: leave that out")
-        if self.loop and self.preset.cadence > 1:
-            raise UsageError("a --loop is dreamed frame by frame: leave out `cadence`")
         if self.target == "-" and not self.live:
             raise UsageError("only a stream goes to standard output: add --live, or name a file")
         if self._length is None and not (self.live or self.preset.audio):
@@ -124,15 +123,15 @@ def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Fin
     began = time.monotonic()
     writer.check_target(request.target, overwrite=request.overwrite)
     codec = writer.codec_for(request.target, request.preset.output)
-    _check_inputs_survive(request)
-    array = _first_picture(request, codec.multiple)
-    info = _info(request, array, request.frame_count())
-    film = _Film.of(request, info)
+    check_inputs_survive(request)
+    array = first_picture(request, codec.multiple)
+    info = info_of(request, array, request.frame_count())
+    film = Film.of(request, info)
     with ExitStack() as stack:
         shelf = stack.enter_context(Scratch(Path(request.target)))
-        engine = _engine(request, info, film.dreamed)
+        engine = engine_for(request, info, film.dreamed, heard(request, info))
         text = recipe(engine, _facts(request))
-        _warn(engine, info)
+        warn(engine, info)
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
         yield Started(info, codec.name, film.dreamed + film.lead)
@@ -153,7 +152,7 @@ def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Fin
 
 
 @dataclass(frozen=True)
-class _Film:
+class Film:
     """Which frames are dreamed and which are shown, in which order."""
 
     length: int
@@ -165,7 +164,7 @@ class _Film:
     loops: bool
 
     @classmethod
-    def of(cls, request: ZoomRequest, info: VideoInfo) -> _Film:
+    def of(cls, request: ZoomRequest, info: VideoInfo) -> Film:
         length = info.frame_count
         if request.ping_pong:
             return cls(length, length // 2 + 1, 0, loops=False)
@@ -200,12 +199,12 @@ def render_stream(
     began, count = time.monotonic(), 0
     if request.preset.output.codec not in ("auto", "h264"):
         raise UsageError(f"a stream is h264, not {request.preset.output.codec} (output.codec)")
-    _check_inputs_survive(request)
-    array = _first_picture(request, writer.CODECS["h264"].multiple)
+    check_inputs_survive(request)
+    array = first_picture(request, writer.CODECS["h264"].multiple)
     wanted = request.frame_count()
-    info = _info(request, array, wanted or round(STREAM_SECONDS * request.rate))
-    engine = _engine(request, info, info.frame_count)
-    _warn(engine, info)
+    info = info_of(request, array, wanted or round(STREAM_SECONDS * request.rate))
+    engine = engine_for(request, info, info.frame_count, heard(request, info))
+    warn(engine, info)
     with _opened(request) as descriptor:
         yield Started(info, "h264", wanted)
         size = {"width": info.width, "height": info.height}
@@ -247,7 +246,8 @@ def _opened(request: ZoomRequest) -> Iterator[int]:
 # ── what both have in common ─────────────────────────────────────────────────────────────────────
 
 
-def _first_picture(request: ZoomRequest, multiple: int) -> Array:
+def first_picture(request: ZoomRequest, multiple: int) -> Array:
+    """The seed at the size of the film, its sides multiples of `multiple`; errors as `draw`."""
     return seeds.draw(
         request.seed,
         request.size,
@@ -257,16 +257,24 @@ def _first_picture(request: ZoomRequest, multiple: int) -> Array:
     )
 
 
-def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
+def info_of(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
+    """The film that grows from a first picture."""
     height, width, _ = array.shape
     return VideoInfo(width, height, request.rate, frame_count, bits=array.itemsize * 8)
 
 
-def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
-    sound = listen(request.preset, None, info)
+def engine_for(
+    request: ZoomRequest, info: VideoInfo, frame_count: int, sound: SoundCurves | None
+) -> Engine:
+    """The engine of a film of which that many frames are dreamed, with its mask."""
     conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
     engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
     return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
+
+
+def heard(request: ZoomRequest, info: VideoInfo) -> SoundCurves | None:
+    """What the preset's expressions need to know of the film's sound (see `job.listen`)."""
+    return listen(request.preset, None, info)
 
 
 def _laid_over(weights: Array, seed: Seed, info: VideoInfo) -> Array:
@@ -277,7 +285,8 @@ def _laid_over(weights: Array, seed: Seed, info: VideoInfo) -> Array:
     return seeds.covering(weights, frame, shape=still_size(seed), scaled=masks.stretched)
 
 
-def _check_inputs_survive(request: ZoomRequest) -> None:
+def check_inputs_survive(request: ZoomRequest) -> None:
+    """Raise UsageError if the output would take the place of what is read."""
     if request.target == "-":
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
@@ -296,7 +305,8 @@ def _facts(request: ZoomRequest) -> dict[str, str]:
     return facts
 
 
-def _warn(engine: Engine, info: VideoInfo) -> None:
+def warn(engine: Engine, info: VideoInfo) -> None:
+    """Tell of octaves that do not fit, and of a camera that never moves."""
     warn_of_dropped_octaves(engine, (info.height, info.width))
     moments = (engine.at(index).preset.camera for index in range(0, info.frame_count, 10))
     if all(_stands_still(settings) for settings in moments):

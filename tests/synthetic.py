@@ -7,13 +7,16 @@ back to t-1 on the grid of t. `uncovered` is what frame t shows and t-1 did not,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tiny import texture
 from torch import Tensor
 
 from dreamflow import warp
+from dreamflow.flow import FlowSource, correspond
 from dreamflow.frames import Array, to_array
 
 
@@ -95,3 +98,41 @@ def _about_the_middle(degrees: float, zoom: float, size: tuple[int, int]) -> Ten
 def _inside(places: Tensor, size: tuple[int, int]) -> Tensor:
     x, y = places[0]
     return (x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a source of flow, and the mask drawn from it, do on a clip whose truth is known."""
+
+    end_point_error: float
+    """Mean length of found less true vector, pixels, where there is a true one, 8 px from the
+    border (Otte & Nagel 1994; Middlebury's EPE)."""
+    recall: float
+    """Share of the uncovered pixels that the mask leaves out; NaN where nothing is uncovered."""
+    precision: float
+    """Share of what the mask leaves out that is uncovered, or within `TOLERANCE` px of it."""
+
+    TOLERANCE: ClassVar[int] = 4
+
+
+def score(truth: Truth, source: FlowSource) -> Score:
+    """Over all frames of the clip but the first; a border of 8 px does not count."""
+    errors, found, hidden, hits, near_hits = [], 0, 0, 0, 0
+    inner = (slice(8, -8), slice(8, -8))
+    for t in range(1, len(truth.frames)):
+        given = correspond(source, truth.frames[t], truth.frames[t - 1], (t, t - 1))
+        uncovered = truth.uncovered[t - 1]
+        difference = given.flow_to_previous - truth.flow_to_previous[t - 1]
+        errors.append(difference.norm(dim=1)[0][inner][~uncovered[inner]])
+        masked = ~given.reliable[0, 0].bool()[inner]
+        reach = 2 * Score.TOLERANCE + 1
+        near = F.max_pool2d(uncovered[None].float(), reach, 1, Score.TOLERANCE)[0].bool()[inner]
+        found += int(masked.sum())
+        hidden += int(uncovered[inner].sum())
+        hits += int((masked & uncovered[inner]).sum())
+        near_hits += int((masked & near).sum())
+    return Score(float(torch.cat(errors).mean()), _share(hits, hidden), _share(near_hits, found))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

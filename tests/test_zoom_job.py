@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -170,6 +171,16 @@ def test_a_loop_as_a_file_has_no_seam(tmp_path):
     assert events[0].frames_to_come == 20
     assert [frame.index for frame in events[1:-1]] == list(range(-5, 15))
     steps = [np.abs(a - b).mean() for a, b in pairwise(film)]
+    assert np.abs(film[0] - film[-1]).mean() <= np.percentile(steps, 90)
+
+
+def test_a_loop_may_leave_frames_out(tmp_path):
+    request = make_request(f"{tmp_path}/loop/", frames=16, loop=True)
+    look = request.preset.model_copy(update={"cadence": 3})
+    list(render_film(replace(request, preset=look)))
+    film = frames_of(tmp_path / "loop")
+    steps = [np.abs(a - b).mean() for a, b in pairwise(film)]
+    assert len(film) == 16
     assert np.abs(film[0] - film[-1]).mean() <= np.percentile(steps, 90)
 
 
