@@ -231,11 +231,12 @@ def _zoom_request(
     overrides: Sequence[str],
     seed: int | None,
     mask: Path | None,
+    strength: float | None,
     sound: Path | None,
     **rest: Any,
 ) -> ZoomRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed, mask)
+    preset = _preset(name, overrides, seed, strength, mask)
     if sound is not None:
         preset = preset.model_copy(update={"audio": str(sound)})
     from dreamflow.seeds import Noise
@@ -314,11 +315,12 @@ def _request(
     overrides: Sequence[str],
     seed: int | None,
     mask: Path | None,
+    strength: float | None,
     sound: Path | None = None,
     **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed, mask)
+    preset = _preset(name, overrides, seed, strength, mask)
     if sound is not None:
         preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
@@ -327,12 +329,17 @@ def _request(
 
 
 def _preset(
-    name: str, overrides: Sequence[str], seed: int | None, mask: Path | None = None
+    name: str,
+    overrides: Sequence[str],
+    seed: int | None,
+    strength: float | None = None,
+    mask: Path | None = None,
 ) -> Preset:
     from dreamflow import preset
 
-    seeded = [] if seed is None else [f"seed={seed}"]
-    look = preset.load(name, overrides=[*overrides, *seeded])
+    options = {"seed": seed, "strength": strength}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    look = preset.load(name, overrides=[*overrides, *given])
     return look if mask is None else look.model_copy(update={"mask": str(mask)})
 
 

@@ -16,12 +16,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import dreamflow
-from dreamflow import audio, caption, flow, machine, masks, shots
+from dreamflow import audio, caption, flow, machine, masks, props, shots, warp
 from dreamflow import preset as presets
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.flow import FlowMethod, FlowSource
@@ -209,8 +210,15 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
+    refuse_motion_masks(request.preset)
     engine = prepare(
-        request.preset, rate, request.device, request.threads, sound=sound, make_flow=without_motion
+        request.preset,
+        rate,
+        request.device,
+        request.threads,
+        sound=sound,
+        make_flow=without_motion,
+        max_pixels=request.max_pixels,
     )
     engine = masked(engine, request)
     text = recipe(engine)
@@ -225,6 +233,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
 def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:
     sound = sound_file(request.preset)
     read = [*files, *([sound] if sound else []), *mask_file(request.preset)]
+    read += objective_files(request.preset)
     writer.check_input_survives(request.target, read)
 
 
@@ -241,8 +250,12 @@ def dream_still(still: Still, engine: Engine) -> Still:
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = shrink(full, engine.preset.dream.size)
-    residual = dream_from_scratch(engine, source, 0) - source
-    image = compose(full, residual, engine.mask)
+    dreamed = dream_from_scratch(engine, source, 0)
+    if engine.preset.dream.start == "source":
+        image = compose(full, dreamed - source, engine.mask)
+    else:  # the source's finer detail has no place in it
+        size = (full.shape[-2], full.shape[-1])
+        image = masks.kept(engine.mask, full, warp.resize(dreamed, size).clamp(0, 1))
     return Still(to_array(image, still.pixels.dtype.itemsize * 8), still.alpha)
 
 
@@ -256,11 +269,15 @@ def prepare(
     first_index: int = 0,
     sound: SoundCurves | None = None,
     make_flow: MakeFlow | None = None,
+    max_pixels: int = MAX_PIXELS,
+    fit: Fit = np.asarray,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render.
 
-    `make_flow` takes the place of the preset's flow method.
+    `make_flow` takes the place of the preset's flow method; `max_pixels` and `fit` are for the
+    pictures and masks that objectives name (see `props.read`), which come first of all.
     """
+    found = props.read(preset, max_pixels, fit)
     machine.tune(threads)
     chosen = machine.pick_device(device)
     return Engine.build(
@@ -271,6 +288,7 @@ def prepare(
         first_index=first_index,
         sound=sound,
         flow=make_flow and make_flow(chosen),
+        props=found,
     )
 
 
@@ -288,6 +306,30 @@ def masked(engine: Engine, conditions: Conditions, fit: Fit = np.asarray) -> Eng
     if not weights.any():
         logger.warning("%s is black everywhere: as a mask it lets nothing be dreamed", file)
     return replace(engine, mask=Mask.of(fit(weights), engine.device))
+
+
+def objective_files(preset: Preset) -> list[Path]:
+    """The pictures and other files that objectives name."""
+    found = presets.files(preset).items()
+    return [Path(file) for key, file in found if file and key.startswith("objectives.")]
+
+
+def refuse_from_nothing(preset: Preset) -> None:
+    """Refuse a `dream.start` that is for stills: a clip or a zoom has a picture to go on from."""
+    if preset.dream.start != "source":
+        text = (
+            f": {preset.dream.start!r} is for stills (dreamflow image); a clip is dreamed from "
+            "its frames and a zoom from its seed: use 'source'"
+        )
+        raise preset.complaint("dream.start", text)
+
+
+def refuse_motion_masks(preset: Preset) -> None:
+    """Refuse masks of motion for what does not move."""
+    for index, objective in enumerate(preset.objectives):
+        if objective.mask == "motion":
+            text = ": 'motion' is for clips (dreamflow video): use 'luma', a still, or none"
+            raise preset.complaint(f"objectives.{index}.mask", text)
 
 
 def mask_file(preset: Preset) -> list[Path]:
@@ -349,15 +391,12 @@ def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves 
 def recipe(engine: Engine, more: Mapping[str, str] | None = None) -> str:
     """What makes an output again, as the JSON text embedded in it, with `more` facts.
 
-    It travels with the film, so of weights of one's own, a sound file and a mask it holds the
-    name and not where it lies. Raises UsageError for a preset too long to be embedded.
+    It travels with the film, so of files that the preset names it holds the name and not where they
+    lie. Raises UsageError for a preset too long to be embedded.
     """
-    architecture, colon, file = engine.preset.network.partition(":")
-    names = {
-        "network": f"{architecture}{colon}{Path(file).name}",
-        "audio": Path(engine.preset.audio).name,
-        "mask": Path(engine.preset.mask).name,
-    }
+    look = engine.preset
+    for key, file in presets.files(look).items():
+        look = presets.with_file(look, key, Path(file).name) if file else look
     facts = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
@@ -366,12 +405,14 @@ def recipe(engine: Engine, more: Mapping[str, str] | None = None) -> str:
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
         **(more or {}),
-        "preset": presets.dump(engine.preset.model_copy(update=names)),
+        "preset": presets.dump(look),
     }
     if sound := sound_file(engine.preset):
         facts["audio_sha256"] = sha256(sound)
     for mask in mask_file(engine.preset):
         facts["mask_sha256"] = sha256(mask)
+    if files := objective_files(engine.preset):
+        facts["objectives_sha256"] = {file.name: sha256(file) for file in files}
     text = json.dumps(facts)
     if len(text) > MAX_RECIPE_BYTES:
         raise UsageError(
@@ -402,8 +443,9 @@ def open_source(request: VideoRequest) -> Clip:
 
 
 def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
+    refuse_from_nothing(request.preset)
     sound = listen(request.preset, request.source, info)
-    frames = {"frame_count": info.frame_count, "first_index": info.first_index}
+    frames: Any = {"frame_count": info.frame_count, "first_index": info.first_index}
     engine = prepare(
         request.look,
         info.rate,
@@ -411,6 +453,7 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
         request.threads,
         sound=sound,
         make_flow=functools.partial(make_flow, request, info),
+        max_pixels=request.max_pixels,
         **frames,
     )
     return masked(engine, request)

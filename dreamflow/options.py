@@ -167,6 +167,13 @@ computing_options = _together(
 )
 
 
+strength_option = click.option(
+    "--strength",
+    type=click.FloatRange(0, 2),
+    metavar="X",
+    help="How strong the dream is, 0 to 2; 1 is as the preset means it.  [default: the preset's]",
+)
+
 mask_option = click.option(
     "--mask",
     type=PATH,
@@ -179,6 +186,7 @@ def _rendering_options(preset: str | None, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
+        strength_option,
         mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,

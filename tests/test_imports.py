@@ -17,16 +17,17 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "compare", "heatmap_job", "job", "measure", "plots", "preview", "render",
-                "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
+    "running": {"caption", "compare", "heatmap_job", "job", "measure", "plots", "preview", "props",
+                "render", "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "efficientnet_lite", "feedback", "filters",
-                     "flow", "heatmap", "machine", "masks", "networks", "objectives", "raft",
-                     "timm_models", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
+                     "filters", "flow", "heatmap", "machine", "masks", "networks", "objectives",
+                     "optimizers", "raft", "regularizers", "scene", "timm_models", "vectors",
+                     "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
