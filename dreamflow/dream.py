@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import masks, objectives, optimizers, regularizers, warp
+from dreamflow import machine, masks, objectives, optimizers, regularizers, tiles, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
 from dreamflow.masks import Mask
@@ -26,6 +27,7 @@ from dreamflow.objectives import Features, Term
 from dreamflow.optimizers import Adam
 from dreamflow.scene import Scene, View
 from dreamflow.settings import Dream
+from dreamflow.tiles import Tiler, Window
 
 if TYPE_CHECKING:
     from dreamflow.ensemble import AnyExtractor
@@ -42,7 +44,7 @@ Seed = tuple[int, int]
 """(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
 
 
-_TURN, _FIRST = 1, 2
+_TURN, _FIRST, _GRID = 1, 2, 3
 """What a random draw besides the jitter is for; part of its key."""
 
 
@@ -79,10 +81,11 @@ def dream(
         here = objectives.at_octave(terms, octave)
         if here and settings.steps:
             under = base if source is whole else warp.resize(source, size)
+            under = under if under is whole else under.clamp(0, 1)  # which it is within already
             natural = settings.start == "frequency"
-            view = scene.at(under.clamp(0, 1), here, extractor, natural=natural)
+            view = scene.at(under, here, extractor, natural=natural)
             dreamed = _dream_octave(dreamed, extractor, here, settings, (*seed, octave), view, mask)
-        detail = dreamed - base
+        detail = dreamed - base if octave else None  # nobody needs that of the full size
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
 
@@ -107,8 +110,9 @@ def _dream_octave(
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
         turn = draw_turn((*key, step, _TURN), settings.robust) if settings.robust > 0 else None
         image = ascend(
-            image, extractor, terms, settings, shift, key[1], mask, view=view, turn=turn, adam=adam
-        )
+            image, extractor, terms, settings, shift, key[1], mask,
+            view=view, turn=turn, adam=adam, key=(*key, step, _GRID),
+        )  # fmt: skip
     return image
 
 
@@ -195,34 +199,114 @@ def ascend(
     view: View | None = None,
     turn: Tensor | None = None,
     adam: Adam | None = None,
+    key: Sequence[int] = (0,),
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
-    view = view or View(image)
-    shifted = roll(image, shift)
-    score, slope = uphill(shifted, extractor, terms, view, shift, turn)
-    gradient = shape_gradient(regularizers.shaped(slope, view.regularize), settings)
-    if view.natural:
-        gradient = regularizers.natural(gradient)
-    scale = gradient.abs().mean()
-    if (cover := _cover(terms, view, shift)) is not None:
-        gradient = gradient * cover  # what was blurred over the mask's border
-        scale = gradient.abs().mean() / cover.mean().clamp(min=torch.finfo(cover.dtype).tiny)
-    _check_finite(score, scale, terms, settings, frame)
-    down, right = shift
-    step = roll(gradient, (-down, -right))
-    level = settings.step_size / 255
-    if adam is not None:
-        step, scale = adam.direction(step), torch.ones_like(scale)
-    scaled = level * objectives.share(terms) / max(float(scale), torch.finfo(scale.dtype).tiny)
-    if adam is None and all(term.bounded and term.weight > 0 for term in terms):
-        scaled = min(scaled, _room(score, slope, gradient))
-    if mask is not None:
-        step = step * mask.at(step)
-    moved = torch.add(image, step, alpha=scaled)
-    if regularizers.in_force(view.regularize):
-        settled = regularizers.settled(moved, view.source, view.regularize, level)
-        moved = masks.within(mask, moved, settled)
-    return moved.clamp_(0, 1)
+    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1.
+
+    Pictures that are too large for that go another way, tile by tile; `key` is what the place of
+    their tiles hangs on.
+    """
+    step = _Step(extractor, terms, settings, frame, mask, view or View(image), turn, adam)
+    tiler = tiles.tiler_for(extractor, settings.tile)
+    size = (image.shape[-2], image.shape[-1])
+    while True:
+        try:
+            if tiler.side(size, terms) is None:
+                return step.whole(image, shift)
+            return step.in_tiles(image, tiler, key)
+        except (RuntimeError, MemoryError) as error:
+            if not machine.is_out_of_memory(error):
+                raise
+        tiler.shrink(size, terms)  # here the tensors of the step that failed are gone
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the ascent, but for the picture and where it is shifted to."""
+
+    extractor: AnyExtractor
+    terms: Sequence[Term]
+    settings: Dream
+    frame: int
+    mask: Mask | None
+    view: View
+    turn: Tensor | None
+    adam: Adam | None
+
+    def whole(self, image: Tensor, shift: tuple[int, int]) -> Tensor:
+        """The picture after a step for which the network sees it at once."""
+        shifted = roll(image, shift)
+        score, slope = uphill(shifted, self.extractor, self.terms, self.view, shift, self.turn)
+        return self._go(image, score, slope, self._shaped(slope), shift)
+
+    def in_tiles(self, image: Tensor, tiler: Tiler, key: Sequence[int]) -> Tensor:
+        """The same tile by tile; what is rolled is the grid.
+
+        The gradient is blurred within the tiles, and shaped in its place where that can be.
+        """
+        settings, regularize = self.settings, self.view.regularize
+        spare = not (self.view.natural or regularize.laplacian or regularize.decorrelate)
+        spare = spare and not self._is_bounded()
+
+        def one(
+            picture: Tensor, window: Window, units: Sequence[Tensor] | None
+        ) -> tuple[Tensor, Tensor]:
+            masks = {name: window.of(shares) for name, shares in self.view.masks.items()}
+            view = replace(self.view, masks=masks)
+            seen = window.of(picture)
+            score, slope = uphill(seen, self.extractor, self.terms, view, (0, 0), self.turn, units)
+            blurs = spare and settings.smoothing > 0
+            return score, cascaded_blur(slope, settings.smoothing) if blurs else slope
+
+        score, slope = tiler.uphill(image, self.terms, self.view.references, key, one)
+        if not spare:
+            return self._go(image, score, slope, self._shaped(slope))
+        factor = evening(slope, settings.spread) if settings.spread > 0 else None
+        gradient = tiles.shape_in_place(slope, factor, settings.chroma, settings.limit)
+        return self._go(image, score, slope, gradient)
+
+    def _is_bounded(self) -> bool:
+        return all(term.bounded and term.weight > 0 for term in self.terms)
+
+    def _shaped(self, slope: Tensor) -> Tensor:
+        gradient = shape_gradient(regularizers.shaped(slope, self.view.regularize), self.settings)
+        return regularizers.natural(gradient) if self.view.natural else gradient
+
+    def _go(
+        self,
+        image: Tensor,
+        score: Tensor,
+        slope: Tensor,
+        gradient: Tensor,
+        shift: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """The image moved along a gradient, which is that of an image shifted by `shift`."""
+        settings, mask, view = self.settings, self.mask, self.view
+        mean = tiles.mean_size if shift is None else _mean_size
+        scale = mean(gradient)
+        if (cover := _cover(self.terms, view, shift or (0, 0))) is not None:
+            gradient = gradient * cover  # what was blurred over the mask's border
+            scale = mean(gradient) / cover.mean().clamp(min=torch.finfo(cover.dtype).tiny)
+        _check_finite(score, scale, self.terms, settings, self.frame)
+        step = gradient if shift is None else roll(gradient, (-shift[0], -shift[1]))
+        level = settings.step_size / 255
+        if self.adam is not None:
+            step, scale = self.adam.direction(step), torch.ones_like(scale)
+        scaled = level * objectives.share(self.terms)
+        scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
+        if self.adam is None and self._is_bounded():
+            scaled = min(scaled, _room(score, slope, gradient))
+        if mask is not None:
+            step = step * mask.at(step)
+        moved = torch.add(image, step, alpha=scaled)
+        if regularizers.in_force(view.regularize):
+            settled = regularizers.settled(moved, view.source, view.regularize, level)
+            moved = masks.within(mask, moved, settled)
+        return moved.clamp_(0, 1)
+
+
+def _mean_size(gradient: Tensor) -> Tensor:
+    return gradient.abs().mean()
 
 
 def uphill(

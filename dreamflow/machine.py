@@ -1,7 +1,10 @@
 """The machine a render runs on: its device, and the process settings that numeric code pays for."""
 
 import ctypes
+import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import torch
@@ -52,3 +55,41 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEEP_UP_TO)
         mallopt(_M_TRIM_THRESHOLD, _KEEP_UP_TO)
         mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that can still be taken on a device, by what the machine, its container and a limit on
+    the process's address space leave; infinite where nothing tells.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return min(_limits(), default=float("inf"))
+
+
+def _limits() -> Iterator[float]:
+    available = _read_field("/proc/meminfo", "MemAvailable:")
+    if available is not None:
+        yield available * 1024
+    most, used = (_read_field(f"/sys/fs/cgroup/memory.{what}") for what in ("max", "current"))
+    if most is not None and used is not None:
+        yield most - used
+    space, taken = resource.getrlimit(resource.RLIMIT_AS)[0], _read_field("/proc/self/statm")
+    if space != resource.RLIM_INFINITY and taken is not None:
+        yield space - taken * resource.getpagesize()
+
+
+def _read_field(path: str, name: str = "") -> float | None:
+    """The number behind `name` in a file of the system, or its first; None if there is none."""
+    try:
+        words = Path(path).read_text().split()
+        return float(words[words.index(name) + 1 if name else 0])
+    except (OSError, ValueError):
+        return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory for a tensor."""
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in told or "Insufficient memory" in told
+    )
