@@ -71,7 +71,7 @@ def dream(
     """
     height, width = image.shape[-2:]
     scene = scene or Scene()
-    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    whole = _within(_pad_to(image, extractor.minimum_side))
     whole = first_picture(whole, settings.start, seed)
     source = whole if source is None else _pad_to(source, extractor.minimum_side)
     dreamed, detail = whole, None
@@ -298,7 +298,10 @@ class _Step:
             scaled = min(scaled, _room(score, slope, gradient))
         if mask is not None:
             step = step * mask.at(step)
-        moved = torch.add(image, step, alpha=scaled)
+        if shift is None and self.adam is None:  # its own gradient, which nobody needs again
+            moved = step.mul_(scaled).add_(image)
+        else:
+            moved = torch.add(image, step, alpha=scaled)
         if regularizers.in_force(view.regularize):
             settled = regularizers.settled(moved, view.source, view.regularize, level)
             moved = masks.within(mask, moved, settled)
@@ -470,6 +473,12 @@ def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
     """Shift `image` by (down, right) pixels around its borders, in channels_last memory order."""
     rolled = torch.roll(image.permute(0, 2, 3, 1), shift, dims=(1, 2))
     return rolled.permute(0, 3, 1, 2).detach()
+
+
+def _within(image: Tensor) -> Tensor:
+    """The image clamped to 0..1; itself, and not a copy, where that changes nothing."""
+    low, high = torch.aminmax(image)
+    return image if low >= 0 and high <= 1 else image.clamp(0, 1)
 
 
 def _pad_to(image: Tensor, side: int) -> Tensor:

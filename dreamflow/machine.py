@@ -16,6 +16,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP_UP_TO = 1 << 30
+_RETURN_FROM = 1 << 26
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -48,13 +49,25 @@ def tune(threads: int) -> None:
 
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to re-use large blocks instead of unmapping them; no-op elsewhere."""
+    _set_allocator(_KEEP_UP_TO)
+
+
+def _set_allocator(keep_up_to: int) -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # musl has none
-        mallopt(_M_MMAP_THRESHOLD, _KEEP_UP_TO)
-        mallopt(_M_TRIM_THRESHOLD, _KEEP_UP_TO)
+        mallopt(_M_MMAP_THRESHOLD, keep_up_to)
+        mallopt(_M_TRIM_THRESHOLD, keep_up_to)
         mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def return_large_memory() -> None:
+    """Tell glibc's allocator to hand blocks the size of huge pictures back as soon as they are free.
+
+    Kept, they would lie about in pieces: a third more memory for an 8K picture.
+    """
+    _set_allocator(_RETURN_FROM)
 
 
 def free_bytes(device: torch.device) -> float:

@@ -1,10 +1,13 @@
 """The gradient of a picture far beyond memory, tile by tile, with the look of the whole.
 
-Each tile is seen with a margin of context, as wide as nearly all of the gradient reaches (the
-effective receptive field of Luo, Li, Urtasun & Zemel 2016, measured on the network), and only its
-core is kept. The grid is rolled to another place in every step, as in Google's notebook, around the
-picture's borders. What makes terms comparable, their units, is taken over the whole picture, so
-that a tile is neither stronger nor weaker than its neighbours.
+Each tile is seen with a margin of context, and only its core is kept. The margin is twice as wide
+as nearly all of a place's gradient reaches (the effective receptive field of Luo, Li, Urtasun &
+Zemel 2016, measured on the network): once for what the core's pixels change, and once more for what
+that sees, so that the padding at the tile's own border plays no part.
+
+The grid is rolled to another place in every step, as in Google's notebook, around the picture's
+borders. What makes terms comparable, their units, is taken over the whole picture, so that a tile
+is neither stronger nor weaker than its neighbours.
 """
 
 from __future__ import annotations
@@ -33,15 +36,18 @@ logger = logging.getLogger("dreamflow")
 WHOLE_BYTES = 3_000_000_000
 """A pass that takes no more runs on the whole picture. Fixed, and not what happens to be free, so
 that a render is the same on every machine that has it."""
-_TILE_BYTES = 400_000_000
+_TILE_BYTES = 500_000_000
 """Of a pass over a tile."""
 _LEAST_SIDE = 64
 _HALVINGS = 3
 """How often tiles are made smaller when memory runs out."""
 
+_STRIDE = 32
+"""Tiles and margins are multiples of the largest stride in use, so that all see one lattice."""
+
 _PROBE_SIDE = 384
 _REACH = 0.99
-"""Share of a place's gradient that the margin holds."""
+"""Share of a place's gradient that counts as its reach."""
 _BACKWARD = 2.0
 """A pass takes this many times what autograd keeps: gradients, and what convolutions unfold."""
 
@@ -97,8 +103,8 @@ def needs(extractor: AnyExtractor, layers: tuple[str, ...]) -> Needs:
     weights = sum(parameter.nbytes for parameter in extractor.parameters())
     saved = max(sum(kept.values()) - weights, noise.nbytes)
     maps = [features[layer] for layer in layers if features[layer].ndim == 4]
-    margin = max((_reach(values, noise) for values in maps), default=side // 4)
-    return Needs(_BACKWARD * saved / side**2, margin)
+    reach = max((_reach(values, noise) for values in maps), default=side // 8)
+    return Needs(_BACKWARD * saved / side**2, 2 * reach)
 
 
 def _reach(values: Tensor, image: Tensor) -> int:
@@ -124,6 +130,7 @@ class Tiler:
         self._extractor = extractor
         self._setting = setting
         self._halvings = 0
+        self._told: set[tuple[int, int]] = set()
 
     def needs(self, terms: Sequence[Term]) -> Needs:
         """What these terms take."""
@@ -170,7 +177,9 @@ class Tiler:
         while self.estimate(size, terms) > free:
             self.shrink(size, terms)
         side = self.side(size, terms)
-        if side is not None:
+        if side is not None and size not in self._told:
+            self._told.add(size)
+            machine.return_large_memory()
             whole, now = self._pass_bytes(height * width, terms), self.estimate(size, terms)
             logger.warning(
                 "%dx%d is dreamed in tiles of %d px: that takes %.1f GB, in one piece it would be "
@@ -270,11 +279,15 @@ def _spans(
 ) -> Iterator[tuple[Tensor, slice]]:
     """Places along one side, around its end, and the core in them; all of much the same length."""
     count = math.ceil(length / side)
-    edges = [length * place // count for place in range(count + 1)]
+    edges = [_on_stride(length * place / count) for place in range(count)] + [length]
     for begin, end in itertools.pairwise(edges):
-        before = min(margin, (length - (end - begin)) // 2)
+        before = min(_on_stride(margin + _STRIDE / 2), (length - (end - begin)) // 2)
         places = torch.arange(begin - before, end + before, device=device)
         yield (places + start) % length, slice(before, before + end - begin)
+
+
+def _on_stride(place: float) -> int:
+    return round(place / _STRIDE) * _STRIDE
 
 
 def shape_in_place(gradient: Tensor, factor: Tensor | None, chroma: float, limit: float) -> Tensor:
