@@ -387,9 +387,26 @@ def doctor() -> None:
 
 @cli.command()
 @click.argument("network", required=False)
+@click.option("--sheet", type=PATH, metavar="PNG", help="Draw it: every layer dreamed on IN.")
+@click.option("--image", type=PATH, metavar="IN", help="The still that is dreamed or looked at.")
+@click.option("--layer", metavar="LAYER", help="Draw the channels of this layer.")
+@click.option("--channels", metavar="WHICH", help="top 24, all, or 3,7,9.  [default: top 24]")
+@click.option("--classes", "labels", metavar="A,B", help="Draw these classes: tabby,espresso.")
+@click.option("--filters", is_flag=True, help="Draw the weights of the first layer.")
+@click.option("--activations", is_flag=True, help="Draw where the layers fire on IN.")
+@computing_options
 @voice
-def layers(network: str | None) -> None:
-    """List the networks there are, or the layers of NETWORK that can be dreamed."""
+@click.pass_obj
+def layers(interrupts: Interrupts, network: str | None, sheet: Path | None, **options: Any) -> None:
+    """List the networks there are, or the layers of NETWORK that can be dreamed.
+
+    With --sheet they are drawn, each with the line of a preset that dreams it.
+    """
+    if sheet is not None:
+        _draw_network(interrupts, network, sheet, **options)
+        return
+    if any(options[key] for key in ("image", "layer", "channels", "labels", "filters")):
+        raise UsageError("say where to draw it: --sheet PNG")
     from dreamflow import networks
 
     if network is None:
@@ -399,6 +416,29 @@ def layers(network: str | None) -> None:
     found = networks.list_layers(network)
     cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
     write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+def _draw_network(
+    interrupts: Interrupts,
+    network: str | None,
+    sheet: Path,
+    *,
+    labels: str | None,
+    **options: Any,
+) -> None:
+    from dreamflow import network_sheets
+
+    given = _given(options)
+    if network is not None:
+        given["network"] = network
+    if labels is not None:
+        given["classes"] = tuple(label.strip() for label in labels.split(","))
+    events = network_sheets.network_sheet(network_sheets.SheetRequest(target=sheet, **given))
+    with closing(events), interrupts.patiently():
+        for event in events:
+            if sys.stderr.isatty():
+                print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
+            interrupts.check(f"stopped after {event.done} pictures, {sheet} is not written")
 
 
 @cli.command()

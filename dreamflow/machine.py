@@ -63,7 +63,7 @@ def _set_allocator(keep_up_to: int) -> None:
 
 
 def return_large_memory() -> None:
-    """Tell glibc's allocator to hand blocks the size of huge pictures back as soon as they are free.
+    """Tell glibc's allocator to hand blocks as large as huge pictures back at once.
 
     Kept, they would lie about in pieces: a third more memory for an 8K picture.
     """

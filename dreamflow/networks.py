@@ -221,6 +221,14 @@ def build(
     return extractor
 
 
+def first_filters(network: str) -> Tensor:
+    """The weights of the first convolution over red, green and blue, `[filters, 3, h, w]`."""
+    first = next(info.name for info in list_layers(network))
+    graph = build(network, [first]).graph
+    convolutions = (module for module in graph.modules() if isinstance(module, nn.Conv2d))
+    return next(convolutions).weight.detach()
+
+
 # ── names ──
 
 

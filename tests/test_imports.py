@@ -17,8 +17,9 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "compare", "heatmap_job", "job", "measure", "plots", "preview", "props",
-                "render", "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
+    "running": {"caption", "compare", "heatmap_job", "job", "measure", "network_sheets", "plots",
+                "preview", "props", "render", "report", "sheets", "stage", "zoom",
+                "zoom_job", "zoom_preview"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.probe",
