@@ -132,7 +132,7 @@ def _classes(request: SheetRequest) -> Cells:
     side = max(request.cell, _CLASS_SIDE)
     settings: dict[str, Any] = {
         "dream": {"start": "grey", "octaves": 3, "steps": 24, "smoothing": 1.5, "spread": 0.0},
-        "regularize": {"variation": 0.02},
+        "regularize": {"total_variation": 0.02},
     }
     for name in request.classes:
         label = Target.of_class(name).label
