@@ -36,7 +36,7 @@ logger = logging.getLogger("dreamflow")
 WHOLE_BYTES = 3_000_000_000
 """A pass that takes no more runs on the whole picture. Fixed, and not what happens to be free, so
 that a render is the same on every machine that has it."""
-_TILE_BYTES = 500_000_000
+_TILE_BYTES = 350_000_000
 """Of a pass over a tile."""
 _LEAST_SIDE = 64
 _HALVINGS = 3
