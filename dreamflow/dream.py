@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import machine, masks, objectives, optimizers, regularizers, tiles, warp
+from dreamflow import gauge, machine, masks, objectives, optimizers, regularizers, tiles, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
+from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
 from dreamflow.objectives import Features, Term
 from dreamflow.optimizers import Adam
@@ -48,6 +49,35 @@ _TURN, _FIRST, _GRID = 1, 2, 3
 """What a random draw besides the jitter is for; part of its key."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How hard to dream, where, and until when."""
+
+    places: Tensor | None = None
+    """`[1, 1, H, W]`, what to multiply each step with; None for 1 everywhere."""
+    targets: Energies = field(default_factory=dict)
+    """What is strong enough; nothing is where a layer is not in it."""
+    octave: int = 0
+    """That of the steps in question."""
+
+    def at(self, octave: int, like: Tensor) -> Effort:
+        """The same for the steps of an octave, in which the picture is as large as `like`."""
+        places = self.places
+        if places is not None:
+            size = (like.shape[-2], like.shape[-1])
+            places = F.interpolate(places, size, mode="bilinear", align_corners=False)
+        return Effort(places, self.targets, octave)
+
+    def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
+        """What to multiply the whole step with."""
+        if not self.targets:
+            return 1.0
+        return gauge.size_of_step(gauge.shortfall(self.targets, self.octave, terms, features))
+
+
+FULL = Effort()
+
+
 def dream(
     image: Tensor,
     extractor: AnyExtractor,
@@ -55,6 +85,7 @@ def dream(
     settings: Dream,
     seed: Seed = (0, 0),
     mask: Mask | None = None,
+    effort: Effort = FULL,
     *,
     scene: Scene | None = None,
     source: Tensor | None = None,
@@ -79,12 +110,14 @@ def dream(
         base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
+        harder = effort.at(octave, dreamed)
         if here and settings.steps:
             under = base if source is whole else warp.resize(source, size)
             under = under if under is whole else under.clamp(0, 1)  # which it is within already
             natural = settings.start == "frequency"
             view = scene.at(under, here, extractor, natural=natural)
-            dreamed = _dream_octave(dreamed, extractor, here, settings, (*seed, octave), view, mask)
+            key = (*seed, octave)
+            dreamed = _dream_octave(dreamed, extractor, here, settings, key, view, mask, harder)
         detail = dreamed - base if octave else None  # nobody needs that of the full size
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
@@ -98,6 +131,7 @@ def _dream_octave(
     key: tuple[int, int, int],
     view: View,
     mask: Mask | None,
+    effort: Effort,
 ) -> Tensor:
     """All steps of one octave; `key` is (seed of the render, frame, octave)."""
     if settings.optimizer == "lbfgs":
@@ -105,12 +139,13 @@ def _dream_octave(
         return masks.within(mask, image, found)
     adam = Adam() if settings.optimizer == "adam" else None
     grid = _grid(terms, extractor)
+    turns = settings.robust > 0 and not any(term.aligned for term in terms)
     for step in range(settings.steps):
         shift = draw_shift((*key, step), settings.jitter)
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
-        turn = draw_turn((*key, step, _TURN), settings.robust) if settings.robust > 0 else None
+        turn = draw_turn((*key, step, _TURN), settings.robust) if turns else None
         image = ascend(
-            image, extractor, terms, settings, shift, key[1], mask,
+            image, extractor, terms, settings, shift, key[1], mask, effort,
             view=view, turn=turn, adam=adam, key=(*key, step, _GRID),
         )  # fmt: skip
     return image
@@ -195,18 +230,20 @@ def ascend(
     shift: tuple[int, int],
     frame: int = 0,
     mask: Mask | None = None,
+    effort: Effort = FULL,
     *,
     view: View | None = None,
     turn: Tensor | None = None,
     adam: Adam | None = None,
     key: Sequence[int] = (0,),
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1.
+    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1.
 
+    Nothing changes, and there is no backward pass, where the dream is strong enough as it is.
     Pictures that are too large for that go another way, tile by tile; `key` is what the place of
     their tiles hangs on.
     """
-    step = _Step(extractor, terms, settings, frame, mask, view or View(image), turn, adam)
+    step = _Step(extractor, terms, settings, frame, mask, effort, view or View(image), turn, adam)
     tiler = tiles.tiler_for(extractor, settings.tile)
     size = (image.shape[-2], image.shape[-1])
     while True:
@@ -229,15 +266,21 @@ class _Step:
     settings: Dream
     frame: int
     mask: Mask | None
+    effort: Effort
     view: View
     turn: Tensor | None
     adam: Adam | None
 
     def whole(self, image: Tensor, shift: tuple[int, int]) -> Tensor:
         """The picture after a step for which the network sees it at once."""
-        shifted = roll(image, shift)
-        score, slope = uphill(shifted, self.extractor, self.terms, self.view, shift, self.turn)
-        return self._go(image, score, slope, self._shaped(slope), shift)
+        leaf, features = look(
+            roll(image, shift), self.extractor, self.terms, self.view, shift, self.turn
+        )
+        size = self.effort.size(self.terms, features)
+        if size == 0:
+            return image
+        score, slope = climb(leaf, features, self.terms, self.view, shift)
+        return self._go(image, score, slope, self._shaped(slope), size, shift)
 
     def in_tiles(self, image: Tensor, tiler: Tiler, key: Sequence[int]) -> Tensor:
         """The same tile by tile; what is rolled is the grid.
@@ -247,6 +290,7 @@ class _Step:
         settings, regularize = self.settings, self.view.regularize
         spare = not (self.view.natural or regularize.laplacian or regularize.decorrelate)
         spare = spare and not self._is_bounded()
+        sizes: list[float] = []
 
         def one(
             picture: Tensor, window: Window, units: Sequence[Tensor] | None
@@ -254,16 +298,19 @@ class _Step:
             masks = {name: window.of(shares) for name, shares in self.view.masks.items()}
             view = replace(self.view, masks=masks)
             seen = window.of(picture)
-            score, slope = uphill(seen, self.extractor, self.terms, view, (0, 0), self.turn, units)
+            leaf, features = look(seen, self.extractor, self.terms, view, (0, 0), self.turn)
+            sizes.append(self.effort.size(self.terms, features))
+            score, slope = climb(leaf, features, self.terms, view, (0, 0), units)
             blurs = spare and settings.smoothing > 0
             return score, cascaded_blur(slope, settings.smoothing) if blurs else slope
 
         score, slope = tiler.uphill(image, self.terms, self.view.references, key, one)
+        size = sum(sizes) / len(sizes)
         if not spare:
-            return self._go(image, score, slope, self._shaped(slope))
+            return self._go(image, score, slope, self._shaped(slope), size)
         factor = evening(slope, settings.spread) if settings.spread > 0 else None
         gradient = tiles.shape_in_place(slope, factor, settings.chroma, settings.limit)
-        return self._go(image, score, slope, gradient)
+        return self._go(image, score, slope, gradient, size)
 
     def _is_bounded(self) -> bool:
         return all(term.bounded and term.weight > 0 for term in self.terms)
@@ -278,9 +325,13 @@ class _Step:
         score: Tensor,
         slope: Tensor,
         gradient: Tensor,
+        size: float,
         shift: tuple[int, int] | None = None,
     ) -> Tensor:
-        """The image moved along a gradient, which is that of an image shifted by `shift`."""
+        """The image moved along a gradient, which is that of an image shifted by `shift`.
+
+        `size` is the part of a whole step to go.
+        """
         settings, mask, view = self.settings, self.mask, self.view
         mean = tiles.mean_size if shift is None else _mean_size
         scale = mean(gradient)
@@ -292,7 +343,9 @@ class _Step:
         level = settings.step_size / 255
         if self.adam is not None:
             step, scale = self.adam.direction(step), torch.ones_like(scale)
-        scaled = level * objectives.share(self.terms)
+        if self.effort.places is not None:
+            step = step * self.effort.places
+        scaled = level * objectives.share(self.terms) * size
         scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
         if self.adam is None and self._is_bounded():
             scaled = min(scaled, _room(score, slope, gradient))
@@ -321,10 +374,22 @@ def uphill(
     turn: Tensor | None = None,
     units: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The terms' score of an image that was shifted, and its gradient, masked as the terms say.
+    """The terms' score of an image that was shifted, and its gradient, masked as the terms say."""
+    leaf, features = look(image, extractor, terms, view, shift, turn)
+    return climb(leaf, features, terms, view, shift, units)
 
-    One forward pass serves all terms. Each mask has a backward pass of its own, so that it holds to
-    the pixel whatever the objective.
+
+def look(
+    image: Tensor,
+    extractor: AnyExtractor,
+    terms: Sequence[Term],
+    view: View,
+    shift: tuple[int, int],
+    turn: Tensor | None,
+) -> tuple[Tensor, Features]:
+    """The image as what a gradient is taken of, and all features that the terms ask for.
+
+    One forward pass serves all terms.
     """
     leaf = image.detach().requires_grad_(True)
     seen = leaf if turn is None else turned(leaf, turn)
@@ -332,8 +397,21 @@ def uphill(
     features: Features = extractor(seen, layers)
     if any(term.aligned for term in terms):
         features = {layer: _unshifted(features[layer], extractor, layer, shift) for layer in layers}
-    if view.references:
-        features = {**features, **view.references}
+    return leaf, {**features, **view.references} if view.references else features
+
+
+def climb(
+    leaf: Tensor,
+    features: Features,
+    terms: Sequence[Term],
+    view: View,
+    shift: tuple[int, int],
+    units: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The terms' score and its gradient.
+
+    Each mask has a backward pass of its own, so that it holds to the pixel whatever the objective.
+    """
     names = list(dict.fromkeys(term.mask for term in terms))
     scores, gradient = [], None
     for mask in names:

@@ -16,7 +16,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dreamflow import machine
 from dreamflow.errors import StoppedError
-from dreamflow.objectives import Features, Term
+from dreamflow.objectives import Reference, Term
 
 if TYPE_CHECKING:
     from dreamflow.ensemble import AnyExtractor
@@ -211,7 +211,7 @@ class Tiler:
         self,
         image: Tensor,
         terms: Sequence[Term],
-        references: Features,
+        references: Mapping[Reference, Tensor],
         key: Sequence[int],
         one: Uphill,
     ) -> tuple[Tensor, Tensor]:
@@ -235,7 +235,11 @@ class Tiler:
 
     @torch.no_grad()
     def _units(
-        self, image: Tensor, terms: Sequence[Term], references: Features, cut: Sequence[Window]
+        self,
+        image: Tensor,
+        terms: Sequence[Term],
+        references: Mapping[Reference, Tensor],
+        cut: Sequence[Window],
     ) -> Sequence[Tensor]:
         """What each term is counted in over the whole picture: the mean of that in all tiles.
 

@@ -26,9 +26,9 @@ LAYERS = {
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
-                     "filters", "flow", "heatmap", "machine", "masks", "networks", "objectives",
-                     "optimizers", "raft", "regularizers", "scene", "tiles", "timm_models",
-                     "vectors", "warp"},
+                     "filters", "flow", "gauge", "heatmap", "machine", "masks", "networks",
+                     "objectives", "optimizers", "raft", "regularizers", "scene", "tiles",
+                     "timm_models", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
