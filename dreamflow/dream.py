@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import gauge, masks, objectives, optimizers, regularizers, warp
+from dreamflow import gauge, machine, masks, objectives, optimizers, regularizers, tiles, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
 from dreamflow.gauge import Energies
@@ -28,6 +28,7 @@ from dreamflow.objectives import Features, Term
 from dreamflow.optimizers import Adam
 from dreamflow.scene import Scene, View
 from dreamflow.settings import Dream
+from dreamflow.tiles import Tiler, Window
 
 if TYPE_CHECKING:
     from dreamflow.ensemble import AnyExtractor
@@ -44,7 +45,7 @@ Seed = tuple[int, int]
 """(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
 
 
-_TURN, _FIRST = 1, 2
+_TURN, _FIRST, _GRID = 1, 2, 3
 """What a random draw besides the jitter is for; part of its key."""
 
 
@@ -101,7 +102,7 @@ def dream(
     """
     height, width = image.shape[-2:]
     scene = scene or Scene()
-    whole = pad_to(image, extractor.minimum_side).clamp(0, 1)
+    whole = _within(pad_to(image, extractor.minimum_side))
     whole = first_picture(whole, settings.start, seed)
     source = whole if source is None else pad_to(source, extractor.minimum_side)
     dreamed, detail = whole, None
@@ -112,11 +113,12 @@ def dream(
         harder = effort.at(octave, dreamed)
         if here and settings.steps:
             under = base if source is whole else warp.resize(source, size)
+            under = under if under is whole else under.clamp(0, 1)  # which it is within already
             natural = settings.start == "frequency"
-            view = scene.at(under.clamp(0, 1), here, extractor, natural=natural)
+            view = scene.at(under, here, extractor, natural=natural)
             key = (*seed, octave)
             dreamed = _dream_octave(dreamed, extractor, here, settings, key, view, mask, harder)
-        detail = dreamed - base
+        detail = dreamed - base if octave else None  # nobody needs that of the full size
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
 
@@ -143,18 +145,9 @@ def _dream_octave(
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
         turn = draw_turn((*key, step, _TURN), settings.robust) if turns else None
         image = ascend(
-            image,
-            extractor,
-            terms,
-            settings,
-            shift,
-            key[1],
-            mask,
-            effort,
-            view=view,
-            turn=turn,
-            adam=adam,
-        )
+            image, extractor, terms, settings, shift, key[1], mask, effort,
+            view=view, turn=turn, adam=adam, key=(*key, step, _GRID),
+        )  # fmt: skip
     return image
 
 
@@ -242,44 +235,134 @@ def ascend(
     view: View | None = None,
     turn: Tensor | None = None,
     adam: Adam | None = None,
+    key: Sequence[int] = (0,),
 ) -> Tensor:
     """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1.
 
     Nothing changes, and there is no backward pass, where the dream is strong enough as it is.
+    Pictures that are too large for that go another way, tile by tile; `key` is what the place of
+    their tiles hangs on.
     """
-    view = view or View(image)
-    leaf, features = look(roll(image, shift), extractor, terms, view, shift, turn)
-    size = effort.size(terms, features)
-    if size == 0:
-        return image
-    score, slope = climb(leaf, features, terms, view, shift)
-    gradient = shape_gradient(regularizers.shaped(slope, view.regularize), settings)
-    if view.natural:
-        gradient = regularizers.natural(gradient)
-    scale = gradient.abs().mean()
-    if (cover := _cover(terms, view, shift)) is not None:
-        gradient = gradient * cover  # what was blurred over the mask's border
-        scale = gradient.abs().mean() / cover.mean().clamp(min=torch.finfo(cover.dtype).tiny)
-    _check_finite(score, scale, terms, settings, frame)
-    down, right = shift
-    step = roll(gradient, (-down, -right))
-    level = settings.step_size / 255
-    if adam is not None:
-        step, scale = adam.direction(step), torch.ones_like(scale)
-    if effort.places is not None:
-        step = step * effort.places
-    scaled = (
-        level * objectives.share(terms) * size / max(float(scale), torch.finfo(scale.dtype).tiny)
-    )
-    if adam is None and all(term.bounded and term.weight > 0 for term in terms):
-        scaled = min(scaled, _room(score, slope, gradient))
-    if mask is not None:
-        step = step * mask.at(step)
-    moved = torch.add(image, step, alpha=scaled)
-    if regularizers.in_force(view.regularize):
-        settled = regularizers.settled(moved, view.source, view.regularize, level)
-        moved = masks.within(mask, moved, settled)
-    return moved.clamp_(0, 1)
+    step = _Step(extractor, terms, settings, frame, mask, effort, view or View(image), turn, adam)
+    tiler = tiles.tiler_for(extractor, settings.tile)
+    size = (image.shape[-2], image.shape[-1])
+    while True:
+        try:
+            if tiler.side(size, terms) is None:
+                return step.whole(image, shift)
+            return step.in_tiles(image, tiler, key)
+        except (RuntimeError, MemoryError) as error:
+            if not machine.is_out_of_memory(error):
+                raise
+        tiler.shrink(size, terms)  # here the tensors of the step that failed are gone
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the ascent, but for the picture and where it is shifted to."""
+
+    extractor: AnyExtractor
+    terms: Sequence[Term]
+    settings: Dream
+    frame: int
+    mask: Mask | None
+    effort: Effort
+    view: View
+    turn: Tensor | None
+    adam: Adam | None
+
+    def whole(self, image: Tensor, shift: tuple[int, int]) -> Tensor:
+        """The picture after a step for which the network sees it at once."""
+        leaf, features = look(
+            roll(image, shift), self.extractor, self.terms, self.view, shift, self.turn
+        )
+        size = self.effort.size(self.terms, features)
+        if size == 0:
+            return image
+        score, slope = climb(leaf, features, self.terms, self.view, shift)
+        return self._go(image, score, slope, self._shaped(slope), size, shift)
+
+    def in_tiles(self, image: Tensor, tiler: Tiler, key: Sequence[int]) -> Tensor:
+        """The same tile by tile; what is rolled is the grid.
+
+        The gradient is blurred within the tiles, and shaped in its place where that can be.
+        """
+        settings, regularize = self.settings, self.view.regularize
+        spare = not (self.view.natural or regularize.laplacian or regularize.decorrelate)
+        spare = spare and not self._is_bounded()
+        sizes: list[float] = []
+
+        def one(
+            picture: Tensor, window: Window, units: Sequence[Tensor] | None
+        ) -> tuple[Tensor, Tensor]:
+            masks = {name: window.of(shares) for name, shares in self.view.masks.items()}
+            view = replace(self.view, masks=masks)
+            seen = window.of(picture)
+            leaf, features = look(seen, self.extractor, self.terms, view, (0, 0), self.turn)
+            sizes.append(self.effort.size(self.terms, features))
+            score, slope = climb(leaf, features, self.terms, view, (0, 0), units)
+            blurs = spare and settings.smoothing > 0
+            return score, cascaded_blur(slope, settings.smoothing) if blurs else slope
+
+        score, slope = tiler.uphill(image, self.terms, self.view.references, key, one)
+        size = sum(sizes) / len(sizes)
+        if not spare:
+            return self._go(image, score, slope, self._shaped(slope), size)
+        factor = evening(slope, settings.spread) if settings.spread > 0 else None
+        gradient = tiles.shape_in_place(slope, factor, settings.chroma, settings.limit)
+        return self._go(image, score, slope, gradient, size)
+
+    def _is_bounded(self) -> bool:
+        return all(term.bounded and term.weight > 0 for term in self.terms)
+
+    def _shaped(self, slope: Tensor) -> Tensor:
+        gradient = shape_gradient(regularizers.shaped(slope, self.view.regularize), self.settings)
+        return regularizers.natural(gradient) if self.view.natural else gradient
+
+    def _go(
+        self,
+        image: Tensor,
+        score: Tensor,
+        slope: Tensor,
+        gradient: Tensor,
+        size: float,
+        shift: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """The image moved along a gradient, which is that of an image shifted by `shift`.
+
+        `size` is the part of a whole step to go.
+        """
+        settings, mask, view = self.settings, self.mask, self.view
+        mean = tiles.mean_size if shift is None else _mean_size
+        scale = mean(gradient)
+        if (cover := _cover(self.terms, view, shift or (0, 0))) is not None:
+            gradient = gradient * cover  # what was blurred over the mask's border
+            scale = mean(gradient) / cover.mean().clamp(min=torch.finfo(cover.dtype).tiny)
+        _check_finite(score, scale, self.terms, settings, self.frame)
+        step = gradient if shift is None else roll(gradient, (-shift[0], -shift[1]))
+        level = settings.step_size / 255
+        if self.adam is not None:
+            step, scale = self.adam.direction(step), torch.ones_like(scale)
+        if self.effort.places is not None:
+            step = step * self.effort.places
+        scaled = level * objectives.share(self.terms) * size
+        scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
+        if self.adam is None and self._is_bounded():
+            scaled = min(scaled, _room(score, slope, gradient))
+        if mask is not None:
+            step = step * mask.at(step)
+        if shift is None and self.adam is None:  # its own gradient, which nobody needs again
+            moved = step.mul_(scaled).add_(image)
+        else:
+            moved = torch.add(image, step, alpha=scaled)
+        if regularizers.in_force(view.regularize):
+            settled = regularizers.settled(moved, view.source, view.regularize, level)
+            moved = masks.within(mask, moved, settled)
+        return moved.clamp_(0, 1)
+
+
+def _mean_size(gradient: Tensor) -> Tensor:
+    return gradient.abs().mean()
 
 
 def uphill(
@@ -468,6 +551,12 @@ def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
     """Shift `image` by (down, right) pixels around its borders, in channels_last memory order."""
     rolled = torch.roll(image.permute(0, 2, 3, 1), shift, dims=(1, 2))
     return rolled.permute(0, 3, 1, 2).detach()
+
+
+def _within(image: Tensor) -> Tensor:
+    """The image clamped to 0..1; itself, and not a copy, where that changes nothing."""
+    low, high = torch.aminmax(image)
+    return image if low >= 0 and high <= 1 else image.clamp(0, 1)
 
 
 def pad_to(image: Tensor, side: int) -> Tensor:

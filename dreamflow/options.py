@@ -27,6 +27,7 @@ logger = logging.getLogger("dreamflow")
 
 DEFAULT_PRESET = "base"
 DEFAULT_ZOOM_PRESET = "dive"
+DEFAULT_NETWORK = "squeezenet1_1"
 
 Decorator = Callable[[Any], Any]
 
@@ -133,6 +134,14 @@ def _look_options(default: str | None) -> Decorator:
         ),
     )
 
+
+network_option = click.option(
+    "--network",
+    default=DEFAULT_NETWORK,
+    show_default=True,
+    metavar="NAME",
+    help="Which network looks (see `dreamflow layers`).",
+)
 
 overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.")
 

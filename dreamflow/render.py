@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, gauge, masks, warp
+from dreamflow import camera, classes, color, feedback, gauge, masks, tiles, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
@@ -366,7 +366,11 @@ def check_vectors(preset: Preset, builder: Builder, extractor: AnyExtractor) -> 
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
-    """Say that frames of (height, width) are too small for all octaves; once per job is enough."""
+    """Say that frames of (height, width) are too small for all octaves; once per job is enough.
+
+    Those so large that they are dreamed in tiles are told too; StoppedError if there is no memory
+    for these either.
+    """
     preset = engine.at(engine.first_index).preset
     octaves = max(preset.dream.octaves, preset.follow.octaves)
     settings = preset.dream.model_copy(update={"octaves": octaves})
@@ -378,6 +382,7 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
             "%dx%d is too small for %d octaves: %d kept (%s needs %d px a side)",
             width, height, octaves, kept, ", ".join(engine.extractor.layers), minimum_side,
         )  # fmt: skip
+    tiles.tiler_for(engine.extractor, settings.tile).prepare((height, width), engine.terms)
 
 
 @dataclass(frozen=True)

@@ -452,6 +452,12 @@ class Dream(Stage):
         "Long side at which flow and dream run, at most; `full` for the frame's own.",
         unit="px",
     )
+    tile: Annotated[int, Field(ge=64, le=16384)] | Literal["auto", "off"] = setting(
+        "auto",
+        "Side of the tiles that a picture is dreamed in where memory is short; `auto` cuts what "
+        "takes over 3 GB at once, `off` nothing.",
+        unit="px",
+    )
     octaves: int = setting(4, "Scales dreamed, from small to full.", ge=1, le=16)
     octave_scale: float = setting(
         1.4, "Ratio of one octave's side to the next.", moves=True, ge=1.05, le=4

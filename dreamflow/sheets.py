@@ -265,11 +265,7 @@ def _chosen(names: Sequence[str] | None) -> dict[str, Preset]:
 
 def _at_hand() -> list[str]:
     """The shipped presets whose network needs no download, in the order they are listed."""
-    return [
-        each.name
-        for each in presets.shipped()
-        if networks.where_weights_are(each.network) != "downloaded on first use"
-    ]
+    return [each.name for each in presets.shipped() if networks.is_at_hand(each.network)]
 
 
 def _at_most(array: Array, long_side: int) -> Array:

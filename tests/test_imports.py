@@ -17,17 +17,18 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "checkpoint", "compare", "film", "job", "job_folder", "journal",
-                "measure", "plots", "preview", "props", "render", "report", "sheets", "stage",
-                "zoom", "zoom_job", "zoom_preview"},
+    "running": {"caption", "checkpoint", "compare", "film", "heatmap_job", "job", "job_folder",
+                "journal", "measure", "network_sheets", "plots", "preview", "props", "render",
+                "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
     "description": {"cycles", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.limits", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "ensemble", "feedback", "filters", "flow", "gauge",
-                     "machine", "masks", "networks", "objectives", "optimizers", "raft",
-                     "regularizers", "scene", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
+                     "filters", "flow", "gauge", "heatmap", "machine", "masks", "networks",
+                     "objectives", "optimizers", "raft", "regularizers", "scene", "tiles",
+                     "timm_models", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""
@@ -110,7 +111,7 @@ def test_the_imports_that_are_there_are_seen():
 
 
 def test_the_renderer_and_the_numeric_core_touch_no_files():
-    core = {"render"} | LAYERS["numeric core"] - {"networks"}
+    core = {"render"} | LAYERS["numeric core"] - {"machine", "networks", "timm_models"}
     for module in core:
         assert not imports_of(module) & LAYERS["media"], module
         assert not {"open", "Path"} & set(calls_in(TREES[module])), module
