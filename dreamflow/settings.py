@@ -601,14 +601,14 @@ class Follow(Stage):
         0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.2,
+        0.18,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,
         le=1,
     )
     catch_up: float = setting(
-        0.3,
+        0.2,
         "How much harder what was uncovered is dreamed, until it is as ripe as the rest.",
         unit="times",
         moves=True,

@@ -123,7 +123,8 @@ def test_a_shown_preset_reads_back_and_says_where_each_value_comes_from(call, tm
     assert preset.load(str(again)) == preset.load(str(own), overrides=["dream.steps=3"])
     origins = {line.split(":")[0].strip(): line.split("  # ")[-1] for line in out}
     assert origins["seed"] == f"{own}:2"
-    assert origins["steps"] == "default"  # that of `follow`, which comes last
+    assert origins["softness"] == "default"
+    assert origins["decay"].startswith("base.yaml:")
     (changed,) = (line for line in out if line.endswith("# --set"))
     assert changed.split() == ["steps:", "3", "#", "--set"]
     columns = [line.index("#") for line in out if line.startswith(("seed", "network", "  decay"))]

@@ -295,7 +295,7 @@ def test_an_objectives_files_survive_and_are_in_the_recipe_by_name():
     look = written("{layer: features.4, guide: sub/h.png}")
     with pytest.raises(DreamflowError, match=r"h\.png"):
         list(job.render_picture(request(look, target="sub/h.png")))
-    facts = json.loads(job.recipe(prepared(look)))
+    facts = json.loads(job.recipe(job.facts(prepared(look))))
     assert facts["objectives_sha256"] == {"h.png": job.sha256(Path("sub/h.png"))}
     assert "sub/" not in facts["preset"]
     assert "guide: h.png" in facts["preset"]
