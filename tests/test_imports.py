@@ -19,7 +19,7 @@ LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"caption", "compare", "job", "measure", "plots", "preview", "render", "report",
                 "sheets", "zoom", "zoom_job"},
-    "description": {"cycles", "preset", "strict_yaml"},
+    "description": {"complaints", "cycles", "manifest", "preset", "strict_yaml"},
     "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
@@ -31,8 +31,8 @@ LAYERS = {
 
 PRINTERS = {"cli", "progress", "doctor"}
 WITHOUT_TORCH = [
-    "ahead", "classes", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles",
-    "preset", "audio",
+    "ahead", "classes", "complaints", "errors", "frames", "schedule", "settings", "strict_yaml",
+    "cycles", "manifest", "preset", "audio",
 ]  # fmt: skip
 
 
