@@ -168,7 +168,7 @@ jobs:
         "night.yaml:8:13: output: unknown field '{stme}' (did you mean 'stem'?); there are "
         "{stem}, {preset}, {seed}, {index}",
         "night.yaml:11:35: unknown key 'octaves' (did you mean 'set: dream.octaves'?)",
-        "night.yaml:9:27: dream.octaves: must be a whole number from 1 to 16, not 'three'",
+        "night.yaml:9:28: dream.octaves: must be a whole number from 1 to 16, not 'three'",
         "mine.yaml:2:9: unknown key 'stpes' (did you mean 'steps'?)",
     ]
 
