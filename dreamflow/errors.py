@@ -11,6 +11,12 @@ class DreamflowError(Exception):
     exit_code = 70
 
 
+class RendersFailedError(DreamflowError):
+    """Some renders of a batch failed; the others are done."""
+
+    exit_code = 1
+
+
 class UsageError(DreamflowError):
     """The call itself makes no sense: an impossible option value or combination."""
 

@@ -65,6 +65,8 @@ class Conditions:
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
     stall_seconds: float = 60.0
+    asked: str = ""
+    """What a batch knows its results by; goes into the output."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def render_video(
         clip = stack.enter_context(open_source(request))
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
-        text = recipe(engine)
+        text = recipe(engine, asked=request.asked)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
@@ -165,7 +167,7 @@ def render_look(
     with open_source(request) as clip:
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
-        text = recipe(engine)
+        text = recipe(engine, asked=request.asked)
         look = None
         for look in _lead_up(clip, engine, moment):
             yield look
@@ -185,7 +187,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
     engine = prepare(request.preset, rate, request.device, request.threads, sound=sound)
-    text = recipe(engine)
+    text = recipe(engine, asked=request.asked)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
     yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
@@ -265,8 +267,10 @@ def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves 
     return features.curves(info.rate, info.frame_count, info.first_index)
 
 
-def recipe(engine: Engine, more: Mapping[str, str] | None = None) -> str:
+def recipe(engine: Engine, more: Mapping[str, str] | None = None, *, asked: str = "") -> str:
     """What makes an output again, as the JSON text embedded in it, with `more` facts.
+
+    `asked` is what a batch knows its result by.
 
     It travels with the film, so of weights of one's own and of a sound file it holds the name and
     not where it lies. Raises UsageError for a preset too long to be embedded.
@@ -284,6 +288,7 @@ def recipe(engine: Engine, more: Mapping[str, str] | None = None) -> str:
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
         **(more or {}),
+        **({"asked": asked} if asked else {}),
         "preset": presets.dump(engine.preset.model_copy(update=names)),
     }
     if sound := sound_file(engine.preset):

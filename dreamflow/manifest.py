@@ -45,7 +45,7 @@ from dreamflow.strict_yaml import (
     written,
 )
 from dreamflow.strict_yaml import Sequence as List
-from dreamflow.video.sequences import natural_key
+from dreamflow.video.sequences import PICTURE_SUFFIXES, natural_key
 
 MAX_RENDERS = 100_000
 """How many renders a manifest may ask for; more is a slip of a matrix."""
@@ -203,16 +203,25 @@ class Entry:
     """Whether a glob found the input."""
 
 
-def read(path: Path, output_folder: Path | None = None) -> list[Entry]:
+def read(
+    path: Path,
+    output_folder: Path | None = None,
+    *,
+    dropped: Path | None = None,
+    first_index: int = 1,
+) -> list[Entry]:
     """All renders of a manifest, in order, their results named from `output_folder`.
 
-    Without it from the manifest's own folder. Raises PresetError with one line for each thing
-    wrong, those in presets included.
+    Without it from the manifest's own folder. With `dropped` they are those of that file, in the
+    place of all inputs, by the jobs that are for such files. Raises PresetError with one line for
+    each thing wrong, those in presets included.
     """
     source = complaints.printable(str(path))
     problems: list[Problem] = []
     tree = compose(read_text(path, source), source, problems)
     defaults, jobs = _parts(tree, source, problems)
+    if dropped is not None:
+        jobs = [_on(dropped, job) for job in jobs if _is_for(dropped, job, defaults)]
     checked = [_checked(job, defaults, problems) for job in jobs]
     lines: list[str] = []
     entries: list[Entry] = []
@@ -220,7 +229,7 @@ def read(path: Path, output_folder: Path | None = None) -> list[Entry]:
     for job in checked:
         if job is not None:
             entries += reader.expanded(job)
-    entries = _numbered(_without_results(entries))
+    entries = _numbered(_without_results(entries), first_index)
     problems += _collisions(entries)
     if problems or lines:
         first_at: dict[Mark, Problem] = {}
@@ -280,6 +289,19 @@ def _jobs(tree: Mapping, problems: list[Problem]) -> Iterator[Mapping]:
             else:
                 text = f"a job is a mapping with `input` and `output`, not {written(job)}"
                 problems.append(Problem(job.mark, text))
+
+
+def _is_for(file: Path, job: Mapping, defaults: Mapping) -> bool:
+    """Whether a job makes something of a file of that name: clips are for videos, pictures not."""
+    kind = job.entries.get("kind", defaults.entries.get("kind"))
+    is_picture = file.suffix.lower() in PICTURE_SUFFIXES
+    return is_picture == (isinstance(kind, Scalar) and kind.value in ("image", "zoom"))
+
+
+def _on(file: Path, job: Mapping) -> Mapping:
+    text = str(file.absolute())
+    job = job.without("solid").without("noise")
+    return job.replaced("input", Scalar(job.mark, text, text), job.mark)
 
 
 def _unknown_defaults(defaults: Mapping) -> Iterator[Problem]:
@@ -436,10 +458,10 @@ def _without_results(entries: list[Entry]) -> list[Entry]:
     ]
 
 
-def _numbered(entries: list[Entry]) -> list[Entry]:
+def _numbered(entries: list[Entry], first: int = 1) -> list[Entry]:
     return [
         replace(entry, index=index, output=entry.output.replace(_INDEX, f"{index:03}"))
-        for index, entry in enumerate(entries, 1)
+        for index, entry in enumerate(entries, first)
     ]
 
 

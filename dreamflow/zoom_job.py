@@ -127,7 +127,7 @@ def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Fin
     with ExitStack() as stack:
         shelf = stack.enter_context(Scratch(Path(request.target)))
         engine = _engine(request, info, film.dreamed)
-        text = recipe(engine, _facts(request))
+        text = recipe(engine, _facts(request), asked=request.asked)
         _warn(engine, info)
         draft = temporary_beside(Path(request.target))
         stack.callback(draft.unlink, missing_ok=True)
