@@ -1,0 +1,392 @@
+"""Batches: what is done, what is passed over, what is tried again, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections import deque
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from dreamflow import batch, cli, manifest, plan
+from dreamflow.batch import Batch, Item, Report, Share
+from dreamflow.job import Conditions
+from dreamflow.video.reader import open_clip
+from dreamflow.work import Advanced, Began, Done, Failed, Lost, Said
+from dreamflow.workers import LocalPool
+
+QUICK = "set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch, clip_path):
+    """A folder with a clip of 24 frames and a picture."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip_path, "a.mp4")
+    shutil.copy(ROOT / "samples" / "coffee.jpg", "cup.jpg")
+    return tmp_path
+
+
+def write(text, name="night.yaml"):
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def run(*words):
+    return cli.run(["batch", *map(str, words), "--device", "cpu"])
+
+
+def items(text):
+    """The items of a manifest of that text."""
+    entries = manifest.read(Path(write(text)))
+    return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
+
+
+def pictures(path):
+    with open_clip(path) as clip:
+        return [frame.tobytes() for frame in clip.frames()]
+
+
+def break_in_the_middle(clip, target, media):
+    """A clip of which a frame in the middle cannot be read."""
+    good = media.counter("whole.mp4", "-g", "1", frames=24)
+    from dreamflow.video.probe import probe
+
+    assert probe(good).frame_count == 24
+    data = bytearray(good.read_bytes())
+    begin = data.find(b"mdat") + 4
+    length = int.from_bytes(data[begin - 8 : begin - 4], "big") - 8
+    at = begin + length // 2
+    data[at : at + length // 6] = bytes(length // 6)
+    Path(target).write_bytes(data)
+
+
+# ── what is checked first ──
+
+
+def test_one_bad_value_among_five_jobs_and_nothing_is_begun(night, capsys):
+    write(f"""
+defaults: {{{QUICK}}}
+jobs:
+  - {{input: a.mp4, output: out/1.mp4}}
+  - {{input: a.mp4, output: out/2.mp4, seed: 2}}
+  - {{input: a.mp4, output: out/3.mp4, set: {{dream.octaves: 99}}}}
+  - {{kind: image, input: cup.jpg, output: out/4.png}}
+  - {{kind: zoom, input: cup.jpg, frames: 3, output: out/5.mp4}}
+""")
+    assert run("night.yaml") == 78
+    assert capsys.readouterr().err.splitlines() == [
+        "dreamflow: error: night.yaml:6:60: dream.octaves: must be a whole number from 1 to 16, "
+        "not 99"
+    ]
+    assert sorted(os.listdir()) == ["a.mp4", "cup.jpg", "night.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ("[{input: a.mp4, seed: [1, 2], output: x.mp4}]", "that of two renders"),
+        ("[{input: nothing*.mp4, output: x.mp4}]", "no file matches 'nothing*.mp4'"),
+        ("[{input: a.mp4, output: there.mp4}]", "is there and not what this job makes"),
+    ],
+)
+def test_collisions_and_globs_without_a_match_are_refused(night, capsys, jobs, said):
+    Path("there.mp4").write_text("something else")
+    write(f"jobs: {jobs}")
+    assert run("night.yaml") == 78
+    assert said in capsys.readouterr().err
+    assert Path("there.mp4").read_text() == "something else"
+    assert not Path("report.json").exists()
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_no_trace(night, capsys):
+    write(f"""
+defaults: {{{QUICK}, output: "out/{{stem}}-{{seed}}.mp4"}}
+jobs: [{{input: a.mp4, seed: [4, 5], end: 3f}}]
+""")
+    assert run("night.yaml", "--dry-run", "--threads", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == (
+        ["#", "input", "preset", "seed", "frames", "size", "disk", "time", "state", "output"]
+    )
+    assert lines[1].split()[:6] == ["1", "a.mp4", "base", "4", "3", "64x48"]
+    assert lines[3].split()[:3] == ["to", "do", "6"]
+    assert "from a few frames of each look" in lines[4]
+    assert sorted(os.listdir()) == ["a.mp4", "cup.jpg", "night.yaml"]
+
+
+# ── what is done ──
+
+
+class Scripted:
+    """A pool whose workers say what the test wrote down: a list of messages for each beginning."""
+
+    def __init__(self, *scripts, size=1):
+        self._scripts = deque(scripts)
+        self._saying: dict[int, deque] = {}
+        self._size = size
+        self.begun: list[int] = []
+
+    @property
+    def idle(self):
+        return self._size - len(self._saying)
+
+    def start(self, task):
+        self.begun.append(task.number)
+        self._saying[task.number] = deque(self._scripts.popleft())
+
+    def messages(self, timeout):
+        for number, words in list(self._saying.items()):
+            message = words.popleft()
+            if not words:
+                del self._saying[number]
+            yield number, message
+
+
+def spent(pool, todo, report=None):
+    night = Batch(pool, report)
+    night.add(todo)
+    for _ in night.run():
+        pass
+    return night
+
+
+TWO = "jobs: [{input: a.mp4, seed: [1, 2], output: 'out/{seed}.mp4'}]"
+
+
+def test_a_failed_render_keeps_no_other_from_being_done(night):
+    failed = [Began(24), Advanced(0, 0.1), Advanced(1, 0.1), Failed(65, "frame 2 cannot be read")]
+    report = Report(Path("report.json"), workers=1)
+    done = spent(Scripted(failed, [Began(24), Said(30, "grainy"), Done()]), items(TWO), report)
+    assert [item.state for item in done.items] == ["failed", "finished"]
+    told = json.loads(Path("report.json").read_text())
+    assert (told["renders"], told["finished"], told["failed"]) == (2, 1, 1)
+    first, second = told["jobs"]
+    assert first["error"] == {"exit_code": 65, "cause": "frame 2 cannot be read", "frame": 2}
+    assert (first["frames_done"], first["tries"], first["seed"]) == (2, 1, 1)
+    assert second["warnings"] == ["grainy"]
+    text = Path("report.txt").read_text()
+    assert "1: failed at frame 2: frame 2 cannot be read" in text
+    assert "out/2.mp4" in text
+
+
+def test_a_render_whose_worker_is_gone_is_begun_three_times_at_most(night):
+    gone = [Began(24), Lost("its worker ended (killed by SIGKILL)")]
+    pool = Scripted(gone, gone, [Began(24), Done()], gone, gone, gone)
+    done = spent(pool, items(TWO))
+    assert [(item.state, item.tries) for item in done.items] == [("finished", 3), ("failed", 3)]
+    assert pool.begun == [1, 1, 1, 2, 2, 2]
+    assert done.items[1].cause == "its worker ended (killed by SIGKILL), 3 times"
+    assert done.items[1].exit_code == 75
+
+
+def test_as_many_are_begun_as_there_are_workers_and_in_order(night):
+    text = "jobs: [{input: a.mp4, seed: [1, 2, 3], output: 'out/{seed}.mp4'}]"
+    night_ = Batch(Scripted([Began(1), Done()], [Began(1)] * 9, [Done()], size=2))
+    night_.add(items(text))
+    list(night_.step())
+    assert [item.state for item in night_.items] == ["running", "running", "waiting"]
+    list(night_.step())
+    assert [item.state for item in night_.items] == ["finished", "running", "waiting"]
+    night_.stop()
+    assert [item.state for item in night_.items] == ["finished", "stopped", "waiting"]
+
+
+def test_threads_do_not_hang_on_the_number_of_workers():
+    assert Share.of(2) == Share(2, 1)
+    assert Share.of(16) == Share(8, 2)
+    assert Share.of(64) == Share(8, 8)
+    assert Share.of(2, workers=1).threads == 1
+    assert Share.of(2, threads=2) == Share(1, 2)
+
+
+def test_reports_are_whole_or_not_there(night, monkeypatch):
+    report = Report(Path("report.json"))
+    report.write([])
+    before = Path("report.json").read_text()
+    (item,) = items("jobs: [{input: a.mp4, output: x.mp4}]")
+    monkeypatch.setattr(Item, "facts", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write([item])
+    assert Path("report.json").read_text() == before
+    assert [name for name in os.listdir() if name.startswith(".")] == []
+
+
+# ── real workers ──
+
+
+@pytest.mark.slow
+def test_four_of_five_finish_and_a_second_run_redoes_only_the_fifth(night, capsys, media):
+    break_in_the_middle("a.mp4", "broken.mp4", media)
+    write(f"""
+defaults: {{{QUICK}, output: "out/{{stem}}-{{seed}}.mp4"}}
+jobs:
+  - {{input: a.mp4, end: 6f}}
+  - {{input: broken.mp4, strict: true}}
+  - {{input: a.mp4, end: 6f, seed: 2}}
+  - {{kind: zoom, noise: pink, frames: 4, size: 64x48}}
+  - {{kind: image, input: cup.jpg, size: 64, output: out/cup.png}}
+""")
+    assert run("night.yaml", "--workers", 2, "--threads", 1) == 1
+    said = capsys.readouterr()
+    assert "1 of 5 renders failed (./out/broken-0.mp4: broken.mp4: frame " in said.err
+    told = json.loads(Path("report.json").read_text())
+    assert [job["state"] for job in told["jobs"]] == ["finished", "failed", *["finished"] * 3]
+    error = told["jobs"][1]["error"]
+    assert error["exit_code"] == 65
+    assert f"frame {error['frame']} at " in error["cause"]
+    assert 3 < error["frame"] < 21
+    made = {path: path.stat().st_mtime_ns for path in Path("out").iterdir() if path.is_file()}
+    assert len(made) == 4
+
+    assert run("night.yaml", "--workers", 2, "--threads", 1) == 1
+    told = json.loads(Path("report.json").read_text())
+    states = ["there already", "failed", *["there already"] * 3]
+    assert [job["state"] for job in told["jobs"]] == states
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in made.items())
+
+    shutil.copy("a.mp4", "broken.mp4")
+    assert run("night.yaml", "--workers", 1, "--threads", 1) == 0
+    assert json.loads(Path("report.json").read_text())["finished"] == 1
+
+
+@pytest.mark.slow
+def test_one_worker_and_two_give_the_same_pictures(night):
+    text = f"jobs: [{{input: a.mp4, end: 8f, seed: [1, 2], output: '{{seed}}.mp4', {QUICK}}}]"
+    write(text)
+    for workers in (1, 2):
+        folder = f"by-{workers}"
+        assert run("night.yaml", "-o", folder, "--workers", workers, "--threads", 1) == 0
+    for seed in (1, 2):
+        assert pictures(f"by-1/{seed}.mp4") == pictures(f"by-2/{seed}.mp4")
+
+
+def children_of(pid):
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
+    text = f"jobs: [{{input: a.mp4, output: x.mp4, {QUICK}}}]"
+    with LocalPool(1) as pool:
+        undisturbed = spent(pool, items(text))
+    whole = pictures("x.mp4")
+    os.unlink("x.mp4")
+    with LocalPool(1) as pool:
+        night_ = Batch(pool)
+        night_.add(items(text))
+        killed = False
+        for item in night_.run():
+            if item.frames_done == 5 and not killed:
+                killed = True
+                os.kill(pool.pids[0], signal.SIGKILL)
+    assert undisturbed.items[0].tries == 1
+    assert (night_.items[0].state, night_.items[0].tries) == ("finished", 2)
+    assert "killed by SIGKILL" in night_.items[0].warnings[0]
+    assert pictures("x.mp4") == whole
+    assert [name for name in os.listdir() if name.startswith(".")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_batch_leaves_no_process_and_is_finished_by_the_next(
+    night, dreamflow, long_clip, number
+):
+    shutil.copy(long_clip, "long.mp4")
+    text = f"jobs: [{{input: [a.mp4, long.mp4], output: 'out/{{stem}}.mp4', {QUICK}}}]"
+    write(text)
+    words = ["batch", "night.yaml", "--workers", "2", "--threads", "1", "--progress", "json"]
+    process = dreamflow.start(*words, cwd=night)
+    for line in process.stdout:
+        if json.loads(line).get("frames_done", 0) >= 3:
+            break
+    children = children_of(process.pid)
+    assert children
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    until = time.monotonic() + 60
+    while not all(map(is_gone, children)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(is_gone, children))
+    if number != signal.SIGKILL:
+        assert err.count("error:") == 1
+        assert "run the same command to go on" in err
+        states = {job["state"] for job in json.loads(Path("report.json").read_text())["jobs"]}
+        assert states <= {"stopped", "waiting", "finished"}
+    again = dreamflow(*words, cwd=night)
+    assert again.returncode == 0, again.stderr
+    assert len(pictures("out/long.mp4")) == 400
+
+
+@pytest.mark.slow
+def test_what_is_dropped_into_a_watched_folder_is_rendered_when_it_is_whole(night, dreamflow):
+    write(f"""
+defaults: {{{QUICK}}}
+jobs:
+  - {{input: anything, end: 3f, output: "out/{{stem}}.mp4"}}
+  - {{kind: image, input: anything, size: 64, output: "out/{{stem}}.png"}}
+""")
+    drop = night / "drop"
+    drop.mkdir()
+    process = dreamflow.start(
+        *("batch", "night.yaml", "--watch", "drop", "--workers", "1", "--progress", "none"),
+        cwd=night,
+    )
+    try:
+        data = Path("a.mp4").read_bytes()
+        with open(drop / "slow.mp4", "wb") as file:
+            for at in range(0, len(data), len(data) // 4 + 1):
+                file.write(data[at : at + len(data) // 4 + 1])
+                file.flush()
+                time.sleep(0.7)
+        shutil.copy("cup.jpg", drop)
+        (drop / "noise.mp4").write_bytes(bytes(1000))
+        (drop / "notes.txt").write_text("not a clip")
+        wanted = [night / "out" / "slow.mp4", night / "out" / "cup.png"]
+        until = time.monotonic() + 200
+        while not all(path.exists() for path in wanted) and time.monotonic() < until:
+            time.sleep(0.2)
+        time.sleep(1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert len(pictures("out/slow.mp4")) == 3
+    assert sorted(path.name for path in (night / "out").iterdir()) == ["cup.png", "slow.mp4"]
+    assert "noise.mp4" in err
+
+
+# ── the sample ──
+
+
+def test_the_sample_is_a_manifest_that_is_understood(tmp_path):
+    path = ROOT / "samples" / "batch.yaml"
+    jsonschema.validate(yaml.safe_load(path.read_text()), manifest.json_schema())
+    entries = manifest.read(path, tmp_path)
+    kinds = {entry.job.kind for entry in entries}
+    assert kinds == {"video", "zoom", "image"}
+    assert len(plan.plan(entries, Conditions(threads=1, device="cpu"))) == len(entries)
