@@ -77,25 +77,26 @@ class Item:
     exit_code: int = 0
     cause: str = ""
     failed_frame: int | None = None
-    """Source index of the frame it failed at, as far as anybody knows."""
+    """Of the source: the one that could not be read, else the one behind the last that was done."""
     warnings: list[str] = field(default_factory=list)
     _last: int | None = None
 
     def hear(self, message: Message) -> None:
         """Take in what its worker says."""
         match message:
-            case Began(frames):
-                self.frames_to_come, self.frames_done = frames, 0
+            case Began(frames, done):
+                self.frames_to_come, self.frames_done = frames, done
             case Advanced(index, _):
                 self.frames_done, self._last = self.frames_done + 1, index
             case Said(level, text) if level >= logging.WARNING and text not in self.warnings:
                 self.warnings.append(text)
             case Done():
                 self._end("finished")
-            case Failed(code, text):
+            case Failed(code, text, frame):
                 self.exit_code, self.cause = code, text
                 info = self.render.info
-                self.failed_frame = info.first_index if self._last is None else self._last + 1
+                after = info.first_index if self._last is None else self._last + 1
+                self.failed_frame = after if frame is None else frame
                 self._end("failed")
 
     def begin(self) -> None:

@@ -36,6 +36,7 @@ from dreamflow.options import (
     batch_options,
     clip_options,
     computing_options,
+    job_options,
     output_option,
     overwrite_option,
     part_options,
@@ -176,6 +177,7 @@ def cli() -> None:
 @clip_options
 @at_option
 @rendering_options
+@job_options
 @click.pass_obj
 def video(
     interrupts: Interrupts, source: Path, at: Moment | None, progress: str, **options: Any
@@ -210,6 +212,7 @@ def image(interrupts: Interrupts, source: Path, progress: str, **options: Any) -
 @seed_argument
 @zoom_options
 @zoom_rendering_options
+@job_options
 @click.pass_obj
 def zoom(interrupts: Interrupts, progress: str, target: str, live: bool, **options: Any) -> None:
     """Dive without end into the picture SEED, or into a colour or noise.
@@ -314,24 +317,29 @@ def _follow(
     interrupts: Interrupts,
 ) -> None:
     """Run a render to its end, showing it; a first signal stops it between two frames."""
-    from dreamflow.job import Finished
+    from dreamflow.film import Finished, Saved, Started
     from dreamflow.render import RenderedFrame
 
-    frames = 0
+    frames, kept = 0, None
     with closing(events), view(progress) as show, interrupts.patiently():
         for event in events:
             show(event)
             frames += isinstance(event, RenderedFrame)
+            if isinstance(event, Saved):
+                kept = event.frame_count
+            elif isinstance(event, Started):
+                kept = event.resumes_at
             if not isinstance(event, Finished):
-                interrupts.check(_stopped(frames, request))
+                interrupts.check(_stopped(frames, kept, request))
 
 
-def _stopped(frames: int, request: VideoRequest | ZoomRequest) -> str:
+def _stopped(frames: int, kept: int | None, request: VideoRequest | ZoomRequest) -> str:
     if getattr(request, "live", False):
         return f"stopped after {frames} frames"
+    again = "start again" if kept is None else f"resume at frame {kept}"
     return (
         f"stopped after {frames} frames, {request.target} is not written: "
-        "run the same command to start again"
+        f"run the same command to {again}"
     )
 
 
@@ -367,7 +375,7 @@ def run_batch(
     asked = [manifest.read(manifest_file, folder, dropped=probe) for probe in probes]
     share = batch.Share.of(processors(), workers, threads)
     from dreamflow import plan
-    from dreamflow.job import Conditions
+    from dreamflow.film import Conditions
 
     given = {key: value for key, value in options.items() if value is not None}
     conditions = Conditions(threads=share.threads, **given)

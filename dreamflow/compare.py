@@ -49,7 +49,7 @@ def compare(
         board = _Board(names, _cell_size(opened[0], size), columns)
         first, count = opened[0].info, max(clip.info.frame_count for clip in opened)
         draft = temporary_beside(Path(target))
-        stack.callback(draft.unlink, missing_ok=True)
+        stack.callback(writer.discard, draft)
         height, width, _ = board.ground.shape
         encoder = writer.Encoder(
             draft, codec, width=width, height=height, rate=first.rate, settings=Output()
@@ -138,7 +138,7 @@ def _join(
     # The first clip's tags come along with its sound; its recipe would not make this picture.
     forget = {"dreamflow": ""} if writer.container_for(target).holds_sound else {}
     writer.join(
-        draft,
+        [draft],
         Path(target),
         codec,
         frame_count=count,

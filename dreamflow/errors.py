@@ -9,6 +9,8 @@ class DreamflowError(Exception):
     """Base of all expected failures. Anything else that escapes is a bug."""
 
     exit_code = 70
+    frame: int | None = None
+    """Index in its file of the frame that it is about, if it is about one."""
 
 
 class RendersFailedError(DreamflowError):
@@ -61,5 +63,11 @@ class StoppedError(DreamflowError):
 
 class PresetError(DreamflowError):
     """A preset or manifest is wrong. One message a line, each `file:line:column: what`."""
+
+    exit_code = 78
+
+
+class ChangedError(DreamflowError):
+    """What was begun is not what is asked for now: it cannot be resumed."""
 
     exit_code = 78

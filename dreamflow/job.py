@@ -1,72 +1,70 @@
-"""One output: from a checked request to a finished file at its place.
+"""One output of a clip or a picture: from a checked request to a finished file at its place.
 
-Everything is refused before work that can be; the draft is encoded under a temporary name beside
-the output, joined with the sound, checked, and renamed. Until then the output path is untouched.
+Everything is refused before work that can be. How a film then comes about is told in `film`; until
+it is whole the output path is untouched.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import dreamflow
 from dreamflow import audio, caption, machine, shots
 from dreamflow import preset as presets
+from dreamflow.checkpoint import State
 from dreamflow.errors import BadMediaError, UsageError
-from dreamflow.frames import Array, Box, Moment, VideoInfo, to_array, to_image
+from dreamflow.feedback import Carry
+from dreamflow.film import (
+    IMAGE_BYTES,
+    Conditions,
+    Event,
+    Film,
+    Finished,
+    Saved,
+    Shown,
+    Started,
+    check_target,
+    fingerprint,
+    make,
+    sha256,
+)
+from dreamflow.frames import Moment, VideoInfo, to_array, to_image
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
     RenderedFrame,
     compose,
     dream_from_scratch,
+    dream_size,
     render_shots,
     shrink,
     warn_of_dropped_octaves,
 )
 from dreamflow.schedule import SoundCurves
-from dreamflow.settings import Output
 from dreamflow.strict_yaml import quoted
 from dreamflow.video import ffmpeg, writer
-from dreamflow.video.probe import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
+from dreamflow.video.scratch import Scratch
 from dreamflow.video.sequences import is_stills
-from dreamflow.video.stills import (
-    Still,
-    read_still_with_alpha,
-    temporary_beside,
-    write_still,
-)
+from dreamflow.video.stills import Still, read_still_with_alpha, write_still
 from dreamflow.video.writer import Codec
+
+__all__ = ["Conditions", "Finished", "Saved", "Started"]
 
 SETTLING_SECONDS = Fraction(1, 2)
 """How long before a wished moment a preview starts, so that its frame looks as in the render."""
 
 MAX_RECIPE_BYTES = 65_000
 """What the least roomy of all outputs can hold: a JPEG's one comment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """How any output is computed and put in its place."""
-
-    size: Box | None = None
-    device: str = "auto"
-    threads: int = 2
-    """CPU threads of the numeric code: part of what makes two renders bit-identical."""
-    overwrite: bool = False
-    max_pixels: int = MAX_PIXELS
-    stall_seconds: float = 60.0
-    asked: str = ""
-    """What a batch knows its results by; goes into the output."""
 
 
 @dataclass(frozen=True)
@@ -84,49 +82,80 @@ class VideoRequest(Conditions):
     strict: bool = False
 
 
-@dataclass(frozen=True)
-class Started:
-    """Everything is checked and open; frames follow."""
-
-    info: VideoInfo
-    codec: str
-    frames_to_come: int | None = None
-    """`RenderedFrame`s that follow, where they are not just those of the film; 0: without end."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The output is complete and in its place."""
-
-    target: str
-    frame_count: int
-    seconds: float
-
-
-def render_video(
-    request: VideoRequest,
-) -> Generator[Started | RenderedFrame | Finished, None, None]:
+def render_video(request: VideoRequest) -> Generator[Event | Finished, None, None]:
     """Render a clip; yields `Started`, one `RenderedFrame` per frame, then `Finished`.
 
-    Closing the generator early stops everything and leaves nothing behind. Raises the
-    DreamflowError that fits; the output path is then as it was.
+    Between them `Saved` tells what is safe. Closing the generator early stops everything; the same
+    request goes on behind what was saved. Raises the DreamflowError that fits; the output path is
+    then as it was.
     """
     began = time.monotonic()
-    writer.check_target(request.target, overwrite=request.overwrite)
+    check_target(request.target, request)
     codec = writer.codec_for(request.target, request.preset.output)
-    with ExitStack() as stack:
-        clip = stack.enter_context(open_source(request))
+    with open_source(request) as clip:
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
-        text = recipe(engine, asked=request.asked)
+        film = _film(request, clip, engine, codec)
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
-        draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
-        yield Started(clip.info, codec.name)
-        frames = _dreamed(clip, engine)
-        yield from encode(frames, request, request.preset.output, clip.info, codec, draft)
-        _join(request, clip.info, codec, draft, text)
+        yield from make(film, request.target, request)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
+
+
+def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Film:
+    """What to make of a clip."""
+    info, settings, known = clip.info, request.preset.output, facts(engine)
+    bits = codec.array_bits(info.bits)
+
+    def frames(place: int, state: State | None, _aside: Scratch) -> Generator[Shown, None, None]:
+        assert state is None or isinstance(state, Carry)
+        for frame in _dreamed(clip, engine, place, state):
+            yield Shown(frame.index, caption.finished(frame, settings, bits), frame)
+
+    height, width = dream_size((info.height, info.width), engine.preset.dream.size)
+    return Film(
+        info=info,
+        codec=codec,
+        settings=settings,
+        frames=frames,
+        state=Carry,
+        state_bytes=2 * IMAGE_BYTES * height * width,
+        fingerprint=fingerprint(known, info, codec, clip.files),
+        preset=known["preset"],
+        device=engine.device,
+        extras=_extras(request, info, recipe(known, request.asked)),
+    )
+
+
+def _dreamed(
+    clip: Clip, engine: Engine, place: int, carry: Carry | None = None
+) -> Iterator[RenderedFrame]:
+    """The frames of the clip from `place` on; the dream starts afresh at its cuts.
+
+    With the state after a frame before it, they are those that a render of the whole clip has.
+    """
+    info = clip.info
+    first = place if carry is None else carry.index + 1
+    seen = max(info.first_index, first - shots.MEMORY)
+    with clip.part(seen - info.first_index, info.frame_count) as part:
+        frames = shots.mark(part.frames(), engine.preset.shots, info.rate, first_index=seen)
+        coming = itertools.dropwhile(lambda frame: frame.index < first, frames)
+        head = next(coming)
+        in_order = itertools.chain([head], coming)
+        carry = None if head.begins_shot else carry
+        for frame in render_shots(shots.by_shot(in_order), engine, carry=carry):
+            if frame.index >= place:
+                yield frame
+
+
+def _extras(request: VideoRequest, info: VideoInfo, text: str) -> dict[str, Any]:
+    """What the finished film has besides its pictures."""
+    trimmed = request.start is not None or request.end is not None
+    return {
+        "source": None if is_stills(request.source) else request.source,
+        "start": info.first_index / info.rate if request.start is not None else None,
+        "duration": info.duration if trimmed else None,
+        "metadata": {"dreamflow": text},
+    }
 
 
 def render_moment(
@@ -154,7 +183,7 @@ def _lead_up(
     warn_of_dropped_octaves(engine, (info.height, info.width))
     with clip.part(max(0, last - int(SETTLING_SECONDS * info.rate)), last + 1) as part:
         yield Started(part.info, "png")
-        yield from _dreamed(part, engine)
+        yield from _dreamed(part, engine, part.info.first_index)
 
 
 def render_look(
@@ -167,7 +196,7 @@ def render_look(
     with open_source(request) as clip:
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
-        text = recipe(engine, asked=request.asked)
+        text = recipe(facts(engine), request.asked)
         look = None
         for look in _lead_up(clip, engine, moment):
             yield look
@@ -187,7 +216,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
     engine = prepare(request.preset, rate, request.device, request.threads, sound=sound)
-    text = recipe(engine, asked=request.asked)
+    text = recipe(facts(engine), request.asked)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
     yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
@@ -267,20 +296,18 @@ def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves 
     return features.curves(info.rate, info.frame_count, info.first_index)
 
 
-def recipe(engine: Engine, more: Mapping[str, str] | None = None, *, asked: str = "") -> str:
-    """What makes an output again, as the JSON text embedded in it, with `more` facts.
-
-    `asked` is what a batch knows its result by.
+def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What makes an output again, with `more` of it.
 
     It travels with the film, so of weights of one's own and of a sound file it holds the name and
-    not where it lies. Raises UsageError for a preset too long to be embedded.
+    not where it lies.
     """
     architecture, colon, file = engine.preset.network.partition(":")
     names = {
         "network": f"{architecture}{colon}{Path(file).name}",
         "audio": Path(engine.preset.audio).name,
     }
-    facts = {
+    known = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
         "ffmpeg": ffmpeg.version(),
@@ -288,24 +315,25 @@ def recipe(engine: Engine, more: Mapping[str, str] | None = None, *, asked: str 
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
         **(more or {}),
-        **({"asked": asked} if asked else {}),
         "preset": presets.dump(engine.preset.model_copy(update=names)),
     }
     if sound := sound_file(engine.preset):
-        facts["audio_sha256"] = sha256(sound)
-    text = json.dumps(facts)
+        known["audio_sha256"] = sha256(sound)
+    return known
+
+
+def recipe(known: Mapping[str, Any], asked: str = "") -> str:
+    """Facts as the JSON text embedded in an output; `asked` is what a batch knows it by.
+
+    Raises UsageError for a preset too long to be embedded.
+    """
+    text = json.dumps({**known, "asked": asked} if asked else known)
     if len(text) > MAX_RECIPE_BYTES:
         raise UsageError(
             f"the preset takes {len(text)} bytes to embed in the output, at most "
             f"{MAX_RECIPE_BYTES} fit: shorten its description or its list of objectives"
         )
     return text
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    with open(ffmpeg.open_regular(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_source(request: VideoRequest) -> Clip:
@@ -327,60 +355,4 @@ def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
     frames = {"frame_count": info.frame_count, "first_index": info.first_index}
     return prepare(
         request.preset, info.rate, request.device, request.threads, sound=sound, **frames
-    )
-
-
-def _dreamed(clip: Clip, engine: Engine) -> Iterator[RenderedFrame]:
-    """Every frame of the clip; the dream starts afresh at its cuts."""
-    info = clip.info
-    marked = shots.mark(clip.frames(), engine.preset.shots, info.rate, first_index=info.first_index)
-    return render_shots(shots.by_shot(marked), engine)
-
-
-def encode(
-    frames: Iterable[RenderedFrame],
-    conditions: Conditions,
-    settings: Output,
-    info: VideoInfo,
-    codec: Codec,
-    draft: Path,
-    closing: Callable[[], Iterable[Array]] = tuple,
-) -> Iterator[RenderedFrame]:
-    """Write the frames of a film into its draft, handing each on; those before it are only that.
-
-    `closing` gives arrays that follow at the end.
-    """
-    bits = codec.array_bits(info.bits)
-    encoder = writer.Encoder(
-        draft,
-        codec,
-        width=info.width,
-        height=info.height,
-        rate=info.rate,
-        settings=settings,
-        bits=bits,
-        stall_seconds=conditions.stall_seconds,
-    )
-    with encoder:
-        for frame in frames:
-            if frame.index >= info.first_index:
-                encoder.write(caption.finished(frame, settings, bits))
-            yield frame
-        for array in closing():
-            encoder.write(array)
-
-
-def _join(request: VideoRequest, info: VideoInfo, codec: Codec, draft: Path, text: str) -> None:
-    trimmed = request.start is not None or request.end is not None
-    has_sound = not is_stills(request.source)
-    writer.join(
-        draft,
-        Path(request.target),
-        codec,
-        frame_count=info.frame_count,
-        rate=info.rate,
-        source=request.source if has_sound else None,
-        start=info.first_index / info.rate if request.start is not None else None,
-        duration=info.duration if trimmed else None,
-        metadata={"dreamflow": text},
     )

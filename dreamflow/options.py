@@ -195,6 +195,19 @@ stall_option = click.option(
     help="Give up on an encoder that takes nothing for so long.  [default: 60]",
 )
 
+job_options = _together(
+    click.option(
+        "--restart",
+        is_flag=True,
+        help="Begin anew: discard what an earlier, unfinished render of OUT left.",
+    ),
+    click.option(
+        "--keep-job",
+        is_flag=True,
+        help="Keep the folder .OUT.dreamflow with the parts of the render.",
+    ),
+)
+
 at_option = click.option(
     "--at", type=_moment, metavar="TIME", help="Only write the settled frame there, as a still."
 )

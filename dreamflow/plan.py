@@ -26,8 +26,9 @@ from dreamflow.errors import (
     StorageError,
     UsageError,
 )
+from dreamflow.film import Conditions, sha256
 from dreamflow.frames import Array, Box, VideoInfo, to_image
-from dreamflow.job import Conditions, VideoRequest, listen, open_source, prepare, sha256, sound_file
+from dreamflow.job import VideoRequest, listen, open_source, prepare, sound_file
 from dreamflow.manifest import Entry, ImageJob, VideoJob, ZoomJob, moment, rate
 from dreamflow.preset import Preset, dump
 from dreamflow.render import RenderedFrame, check_names, dream_size, render
@@ -137,6 +138,7 @@ def request_of(entry: Entry, conditions: Conditions) -> Request:
         "overwrite": True,  # what is there was looked at when the batch began
         "max_pixels": conditions.max_pixels,
         "stall_seconds": conditions.stall_seconds,
+        "restart": conditions.restart,
     }
     if isinstance(job, ZoomJob):
         common |= {"rate": rate(job.fps) or RATE, "frames": job.frames}

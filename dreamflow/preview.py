@@ -351,7 +351,7 @@ def render_preview(
             request.preset, info.rate, request.device, request.threads, sound=sound, **frames
         )
         draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
+        stack.callback(writer.discard, draft)
         parts = passages(info.frame_count)
         count = sum(stop - first for first, stop in parts)
         yield Started(replace(info, frame_count=count), codec.name)
@@ -443,7 +443,7 @@ def _join(
     whole = len(parts) == 1
     trimmed = request.start is not None or request.end is not None
     writer.join(
-        draft,
+        [draft],
         Path(request.target),
         codec,
         frame_count=sum(stop - first for first, stop in parts),

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dreamflow.batch import Batch, Item
-    from dreamflow.job import Finished, Started
+    from dreamflow.film import Finished, Saved, Started
     from dreamflow.render import RenderedFrame
     from dreamflow.settings import AnyObjective
 
-    Event = Started | RenderedFrame | Finished
+    Event = Started | RenderedFrame | Saved | Finished
 
 Show = Callable[["Event"], None]
 
@@ -47,8 +47,8 @@ class Pace:
         self._recent: deque[float] = deque(maxlen=_RECENT_FRAMES)
         self._since = time.monotonic()
 
-    def start(self, total: int) -> None:
-        self.total, self._since = total, time.monotonic()
+    def start(self, total: int, done: int = 0) -> None:
+        self.total, self.done, self._since = total, done, time.monotonic()
 
     def advance(self) -> None:
         """Count one more frame."""
@@ -138,10 +138,11 @@ def _moving_bar(console: Console) -> Iterator[Show]:
                 objective = current_objective(event.objectives)
                 text = f"{pace}  {objective}" if console.width >= _WIDE else _short(pace)
                 bar.update(task, completed=pace.done, description=text)
-            elif pace.done == 0:
+            elif _starts(event):
                 total = pace.total or None
-                bar.update(task, total=total, description=f"frame 0/{total or 'without end'}")
-            else:
+                text = f"frame {pace.done}/{total or 'without end'}"
+                bar.update(task, total=total, completed=pace.done, description=text)
+            elif _finishes(event):
                 bar.stop()
             _summarise(event)
 
@@ -156,22 +157,37 @@ def _short(pace: Pace) -> str:
 
 def _count(event: Event, pace: Pace) -> TypeGuard[RenderedFrame]:
     """Keep the pace; whether the event was a frame."""
-    from dreamflow.job import Started
     from dreamflow.render import RenderedFrame
 
-    if isinstance(event, Started):
-        total = event.frames_to_come
-        pace.start(event.info.frame_count if total is None else total)
+    if _starts(event):
+        to_come = event.frames_to_come
+        if to_come is None:
+            to_come = event.info.frame_count
+        pace.start(event.frames_done + to_come, event.frames_done)
     elif isinstance(event, RenderedFrame):
         pace.advance()
         return True
     return False
 
 
-def _summarise(event: Event) -> None:
-    from dreamflow.job import Finished
+def _starts(event: Event) -> TypeGuard[Started]:
+    from dreamflow.film import Started
 
-    if isinstance(event, Finished):
+    return isinstance(event, Started)
+
+
+def _finishes(event: Event) -> TypeGuard[Finished]:
+    from dreamflow.film import Finished
+
+    return isinstance(event, Finished)
+
+
+def _summarise(event: Event) -> None:
+    """What is said besides the frames: where a render goes on, and that it is done."""
+    if _starts(event) and event.resumes_at is not None:
+        place = f"frame {event.resumes_at} of {event.info.frame_count}"
+        print(f"dreamflow: resuming at {place}", file=sys.stderr, flush=True)
+    if _finishes(event):
         frames = f"{event.frame_count} frame{'s' * (event.frame_count != 1)}"
         target = printable(event.target)
         print(f"{target}: {frames} in {clock(event.seconds)}", file=sys.stderr, flush=True)
@@ -191,15 +207,22 @@ def _json_lines() -> Iterator[Show]:
 
 def facts(event: Event, pace: Pace) -> dict[str, Any]:
     """An event as the JSON lines tell it."""
-    from dreamflow.job import Finished, Started
+    from dreamflow.film import Saved
+    from dreamflow.render import RenderedFrame
 
-    if isinstance(event, Started):
+    if _starts(event):
         info = event.info
         size = {"width": info.width, "height": info.height, "rate": str(info.rate)}
-        return {"event": "started", "frames": info.frame_count, **size, "codec": event.codec}
-    if isinstance(event, Finished):
+        begun = {"resumes_at": event.resumes_at} if event.resumes_at is not None else {}
+        return {
+            "event": "started", "frames": info.frame_count, **size, "codec": event.codec, **begun
+        }  # fmt: skip
+    if isinstance(event, Saved):
+        return {"event": "saved", "frames": event.frame_count}
+    if _finishes(event):
         done = {"output": event.target, "frames": event.frame_count}
         return {"event": "finished", **done, "seconds": round(event.seconds, 3)}
+    assert isinstance(event, RenderedFrame)
     return {
         "event": "frame",
         "index": event.index,

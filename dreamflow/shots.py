@@ -251,6 +251,11 @@ def frame_of(cut: int | str, rate: Fraction) -> int:
     return round(moment.seconds(rate) * rate)
 
 
+MEMORY = 16
+"""Frames before a place that a detector must see to judge all from there on as in the whole clip:
+the look back over `look_ahead` frames, and what the detectors themselves compare."""
+
+
 def _placed(frames: Iterable[Array], places: set[int], first_index: int) -> Iterator[Marked]:
     for index, array in enumerate(frames, first_index):
         yield Marked(index, array, index in places)
@@ -293,7 +298,7 @@ def _lasts(before: Iterable[Look], after: Sequence[Look]) -> bool:
 
 def by_shot(marked: Iterable[Marked]) -> Iterator[tuple[int, Iterator[Array]]]:
     """The frames shot by shot, each with the source index of its first; to be read in order."""
-    number = itertools.count()
+    number = itertools.count(1)  # the first frame may be in the middle of its shot
     current = 0
 
     def shot_of(frame: Marked) -> int:

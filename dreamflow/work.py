@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from dreamflow import job, zoom_job
 from dreamflow.errors import DreamflowError
-from dreamflow.job import Finished, Started, VideoRequest
+from dreamflow.film import Event, Finished, Started
+from dreamflow.job import VideoRequest
 from dreamflow.render import RenderedFrame
 from dreamflow.zoom_job import ZoomRequest
 
@@ -33,9 +34,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Began:
-    """So many frames will follow."""
+    """The work is under way."""
 
     frames: int
+    """That are dreamed for it in all."""
+    done: int = 0
+    """Those of them that were done before."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Failed:
 
     exit_code: int
     text: str
+    frame: int | None = None
+    """The frame of its file that it failed at, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def perform(task: Task) -> Generator[Message, None, None]:
                     yield message
         except DreamflowError as error:
             yield from _emptied(said)
-            yield Failed(error.exit_code, str(error))
+            yield Failed(error.exit_code, str(error), error.frame)
         except Exception as error:
             yield from _emptied(said)
             logger.debug("task %d failed", task.number, exc_info=True)
@@ -100,18 +106,19 @@ def _messages(task: Task) -> Generator[Message, None, None]:
     with contextlib.closing(_events(task)) as events:
         for event in events:
             if isinstance(event, Started):
-                coming = event.frames_to_come
-                yield Began(event.info.frame_count if coming is None else coming)
+                coming, done = event.frames_to_come, event.frames_done
+                coming = event.info.frame_count if coming is None else coming
+                yield Began(coming + done, done)
             elif isinstance(event, RenderedFrame):
                 yield Advanced(event.index, event.seconds)
     yield Done()
 
 
-def _events(task: Task) -> Generator[Started | RenderedFrame | Finished, None, None]:
+def _events(task: Task) -> Generator[Event | Finished, None, None]:
     if isinstance(task.request, ZoomRequest):
         return zoom_job.render_film(task.request)
     if task.is_picture:
-        return job.render_picture(task.request)  # pyright: ignore[reportReturnType]
+        return job.render_picture(task.request)
     return job.render_video(task.request)
 
 

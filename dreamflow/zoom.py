@@ -24,7 +24,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
-from dreamflow.frames import Array, to_array, to_image
+from dreamflow.frames import Array, to_image
 from dreamflow.render import Engine, RenderedFrame, gentler, shrink
 from dreamflow.settings import Color
 
@@ -37,9 +37,7 @@ _NOISE, _FILL = 1, 2
 
 
 class Shelf(Protocol):
-    """Where finished frames are put aside, as arrays."""
-
-    def append(self, array: Array, /) -> None: ...
+    """Where finished frames were put aside, as arrays."""
 
     def __getitem__(self, index: int, /) -> Array: ...
 
@@ -86,17 +84,25 @@ def render_zoom(
 
 
 def render_loop(
-    seed: Tensor, engine: Engine, frame_count: int, lead: int, shelf: Shelf
+    seed: Tensor,
+    engine: Engine,
+    frame_count: int,
+    lead: int,
+    shelf: Shelf,
+    *,
+    first: int | None = None,
+    canvas: Canvas | None = None,
 ) -> Iterator[RenderedFrame]:
     """Dive into `seed` so that the last of `frame_count` frames runs on into the first.
 
     `lead` frames (0 < lead < frame_count), numbered from -lead on, come before the film. They move
-    as its last ones do, and are put on the `shelf`; over those last ones they are mixed into the
-    feedback, so that one dive turns into the other while both move alike. The last frame is that
-    before the first one, to the last bit of an array.
+    as its last ones do, and are to be put on the `shelf` in their order, with 16 bits; over those
+    last ones they are mixed into the feedback, so that one dive turns into the other while both
+    move alike. The last frame is that before the first one, to the last bit of an array.
+
+    `canvas` is the state after the frame before `first`, to begin there.
     """
-    canvas = None
-    for index in range(-lead, frame_count):
+    for index in range(-lead if first is None else first, frame_count):
         turn, place = index % frame_count, index - frame_count + lead
         began, now, opens = time.perf_counter(), engine.at(turn), canvas is None
         if canvas is None:
@@ -107,8 +113,6 @@ def render_loop(
             before = to_image(shelf[place], engine.device)
             mixed = canvas.picture.lerp(before, _mixed_in(place, lead))
             canvas = replace(canvas, picture=mixed)
-        elif index < 0:
-            shelf.append(to_array(canvas.picture, 16))
         yield replace(_event(canvas, now, opens=opens, began=began), index=index)
 
 

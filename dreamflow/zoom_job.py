@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,26 +21,32 @@ from torch import Tensor
 from dreamflow import audio, seeds
 from dreamflow.camera import matrix
 from dreamflow.caption import finished
+from dreamflow.checkpoint import State
 from dreamflow.errors import BadMediaError, OutputError, UsageError
-from dreamflow.frames import Array, Moment, VideoInfo, to_image
-from dreamflow.job import (
+from dreamflow.feedback import Canvas
+from dreamflow.film import (
+    IMAGE_BYTES,
     Conditions,
+    Event,
+    Film,
     Finished,
+    Shown,
     Started,
-    encode,
-    listen,
-    prepare,
-    recipe,
+    check_target,
+    fingerprint,
+    make,
     sha256,
 )
+from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
+from dreamflow.job import facts, listen, prepare, recipe
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
 from dreamflow.seeds import Seed
 from dreamflow.settings import Camera
 from dreamflow.video import writer
 from dreamflow.video.scratch import Scratch
-from dreamflow.video.stills import temporary_beside
 from dreamflow.video.stream import ListenerGone, Stream
+from dreamflow.video.writer import Codec
 from dreamflow.zoom import render_loop, render_zoom
 
 logger = logging.getLogger("dreamflow")
@@ -110,46 +116,30 @@ class ZoomRequest(Conditions):
         return max(1, round(seconds * self.rate))
 
 
-def render_film(request: ZoomRequest) -> Generator[Started | RenderedFrame | Finished, None, None]:
+def render_film(request: ZoomRequest) -> Generator[Event | Finished, None, None]:
     """Render a zoom; yields `Started`, the `RenderedFrame`s, then `Finished`.
 
     A loop's frames before the film have negative indices; a film there and back yields the way
-    there. Closing the generator early stops everything and leaves nothing behind. Raises the
-    DreamflowError that fits; the output path is then as it was.
+    there. Between them `Saved` tells what is safe. Closing the generator early stops everything;
+    the same request goes on behind what was saved. Raises the DreamflowError that fits; the output
+    path is then as it was.
     """
     began = time.monotonic()
-    writer.check_target(request.target, overwrite=request.overwrite)
+    check_target(request.target, request)
     codec = writer.codec_for(request.target, request.preset.output)
     _check_inputs_survive(request)
     array = _first_picture(request, codec.multiple)
     info = _info(request, array, request.frame_count())
-    film = _Film.of(request, info)
-    with ExitStack() as stack:
-        shelf = stack.enter_context(Scratch(Path(request.target)))
-        engine = _engine(request, info, film.dreamed)
-        text = recipe(engine, _facts(request), asked=request.asked)
-        _warn(engine, info)
-        draft = temporary_beside(Path(request.target))
-        stack.callback(draft.unlink, missing_ok=True)
-        yield Started(info, codec.name, film.dreamed + film.lead)
-        bits = codec.array_bits(info.bits)
-        frames = film.frames(to_image(array, engine.device), engine, shelf, bits)
-        back = film.way_back(shelf)
-        yield from encode(frames, request, request.preset.output, info, codec, draft, back)
-        writer.join(
-            draft,
-            Path(request.target),
-            codec,
-            frame_count=info.frame_count,
-            rate=info.rate,
-            soundtrack=request.soundtrack,
-            metadata={"dreamflow": text},
-        )
+    course = _Course.of(request, info)
+    engine = _engine(request, info, course.dreamed)
+    _warn(engine, info)
+    film = _film(request, course, array, engine, codec)
+    yield from make(film, request.target, request)
     yield Finished(request.target, info.frame_count, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
-class _Film:
+class _Course:
     """Which frames are dreamed and which are shown, in which order."""
 
     length: int
@@ -158,32 +148,93 @@ class _Film:
     """Those of them that are dreamed, from the first on."""
     lead: int
     """Frames dreamed before the film, of which its end makes use; none but for a loop."""
-    loops: bool
 
     @classmethod
-    def of(cls, request: ZoomRequest, info: VideoInfo) -> _Film:
+    def of(cls, request: ZoomRequest, info: VideoInfo) -> _Course:
         length = info.frame_count
         if request.ping_pong:
-            return cls(length, length // 2 + 1, 0, loops=False)
+            return cls(length, length // 2 + 1, 0)
         fade = max(1, min(round(FADE_SECONDS * info.rate), length // 3))
-        return cls(length, length, min(fade, length - 1) if request.loop else 0, request.loop)
+        return cls(length, length, min(fade, length - 1) if request.loop else 0)
 
-    def frames(
-        self, seed: Tensor, engine: Engine, shelf: Scratch, bits: int
-    ) -> Iterator[RenderedFrame]:
-        """What is dreamed; puts on the shelf what is needed again."""
-        if self.loops:
-            yield from render_loop(seed, engine, self.length, self.lead, shelf)
-            return
-        for frame in render_zoom(seed, engine, self.dreamed):
-            if self.dreamed < self.length:
-                shelf.append(finished(frame, engine.preset.output, bits))
-            yield frame
+    @property
+    def aside(self) -> int:
+        """Frames that are needed again: those of the lead, or of the way there."""
+        return self.lead if self.dreamed == self.length else self.dreamed
 
-    def way_back(self, shelf: Scratch) -> Callable[[], Iterable[Array]]:
-        """The rest of a film there and back, whose two ends are shown once; after all frames."""
-        places = range(self.length - self.dreamed, 0, -1)
-        return lambda: map(shelf.__getitem__, places)
+
+def _film(
+    request: ZoomRequest, course: _Course, array: Array, engine: Engine, codec: Codec
+) -> Film:
+    """What to make of a first picture."""
+    info, known = _info(request, array, course.length), facts(engine, _facts(request))
+    bits = codec.array_bits(info.bits)
+
+    def frames(place: int, state: State | None, aside: Scratch) -> Generator[Shown, None, None]:
+        assert state is None or isinstance(state, Canvas)
+        seed = to_image(array, engine.device)
+        if course.lead:
+            return _loop(seed, engine, course, bits, place, state, aside)
+        return _dive(seed, engine, course, bits, place, state, aside)
+
+    return Film(
+        info=info,
+        codec=codec,
+        settings=request.preset.output,
+        frames=frames,
+        state=Canvas,
+        state_bytes=IMAGE_BYTES * info.height * info.width,
+        fingerprint=fingerprint(known, info, codec, ()),
+        preset=known["preset"],
+        device=engine.device,
+        extras={
+            "soundtrack": request.soundtrack,
+            "metadata": {"dreamflow": recipe(known, request.asked)},
+        },
+        lead=course.lead,
+        dreamed=course.lead + course.dreamed,
+        aside=course.aside,
+        aside_bits=16 if course.lead else bits,
+    )
+
+
+def _loop(
+    seed: Tensor,
+    engine: Engine,
+    course: _Course,
+    bits: int,
+    place: int,
+    canvas: Canvas | None,
+    aside: Scratch,
+) -> Generator[Shown, None, None]:
+    """A film whose end runs on into its beginning, with what comes before it."""
+    lead, settings = course.lead, engine.preset.output
+    loop = render_loop(seed, engine, course.length, lead, aside, first=place, canvas=canvas)
+    for frame in loop:
+        if frame.index < 0:
+            yield Shown(frame.index, None, frame, to_array(frame.image, 16))
+        else:
+            yield Shown(frame.index, finished(frame, settings, bits), frame)
+
+
+def _dive(
+    seed: Tensor,
+    engine: Engine,
+    course: _Course,
+    bits: int,
+    place: int,
+    canvas: Canvas | None,
+    aside: Scratch,
+) -> Generator[Shown, None, None]:
+    """A film that goes on and on, or there and back; its two ends are then shown once."""
+    turns = course.dreamed < course.length
+    if place < course.dreamed:
+        for frame in render_zoom(seed, engine, course.dreamed, canvas=canvas):
+            if frame.index >= place:
+                array = finished(frame, engine.preset.output, bits)
+                yield Shown(frame.index, array, frame, array if turns else None)
+    for back in range(max(place, course.dreamed), course.length):
+        yield Shown(back, aside[course.length - back], None)
 
 
 def render_stream(
@@ -274,12 +325,12 @@ def _check_inputs_survive(request: ZoomRequest) -> None:
 def _facts(request: ZoomRequest) -> dict[str, str]:
     """What made the film besides the preset; of a picture its name, not where it lies."""
     seed = request.seed
-    facts = {"zoom_of": seed.name if isinstance(seed, Path) else str(seed)}
+    known = {"zoom_of": seed.name if isinstance(seed, Path) else str(seed)}
     if isinstance(seed, Path):
-        facts["picture_sha256"] = sha256(seed)
+        known["picture_sha256"] = sha256(seed)
     if request.loop or request.ping_pong:
-        facts["closed_by"] = "loop" if request.loop else "ping-pong"
-    return facts
+        known["closed_by"] = "loop" if request.loop else "ping-pong"
+    return known
 
 
 def _warn(engine: Engine, info: VideoInfo) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from dreamflow import batch, cli, manifest, plan
 from dreamflow.batch import Batch, Item, Report, Share
-from dreamflow.job import Conditions
+from dreamflow.film import Conditions
 from dreamflow.video.reader import open_clip
 from dreamflow.work import Advanced, Began, Done, Failed, Lost, Said
 from dreamflow.workers import LocalPool

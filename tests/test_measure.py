@@ -224,7 +224,7 @@ def write(path: Path, frames: list[Array], rate: Fraction = RATE) -> Path:
     ) as encoder:
         for frame in frames:
             encoder.write(np.ascontiguousarray(frame))
-    writer.join(draft, path, codec, frame_count=len(frames), rate=rate)
+    writer.join([draft], path, codec, frame_count=len(frames), rate=rate)
     return path
 
 

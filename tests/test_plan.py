@@ -10,7 +10,8 @@ import pytest
 
 from dreamflow import manifest, plan
 from dreamflow.errors import PresetError, StorageError
-from dreamflow.job import Conditions, VideoRequest
+from dreamflow.film import Conditions
+from dreamflow.job import VideoRequest
 from dreamflow.zoom_job import ZoomRequest
 
 CONDITIONS = Conditions(threads=1, device="cpu")

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,9 +148,16 @@ def output_name(path: Path) -> str:
     return f"file:{os.path.abspath(path)}"
 
 
-def run(arguments: Arguments, *, what: str = "ffmpeg failed") -> Completed:
-    """Run ffmpeg to its end, collecting all output; `what` heads the message if it fails."""
-    with Process(arguments, what=what) as process:
+def run(
+    arguments: Arguments, *, what: str = "ffmpeg failed", feed: Iterable[bytes] | None = None
+) -> Completed:
+    """Run ffmpeg to its end, collecting all output; `what` heads the message if it fails.
+
+    What it reads as `pipe:0` is taken from `feed`.
+    """
+    with Process(arguments, feeds=feed is not None, what=what) as process:
+        if feed is not None:
+            process.feed(feed)
         stdout = process.read_all()
         process.finish()
         return Completed(stdout, "\n".join(process.lines))
@@ -175,6 +182,8 @@ class Process:
         self.what = what
         self.lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._on_line = on_line
+        self._feeder: threading.Thread | None = None
+        self._feeding_failure: BaseException | None = None
         self._popen = _start(arguments, subprocess.PIPE if feeds else subprocess.DEVNULL)
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
@@ -189,6 +198,8 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
+        if self._feeder is not None:
+            self._feeder.join()  # a write to a dead process returns at once
         for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # bytes that the dead process never took
@@ -200,6 +211,21 @@ class Process:
             _pipe(self._popen.stdin).write(data)
         except (OSError, ValueError):
             self._fail()
+
+    def feed(self, blocks: Iterable[bytes]) -> None:
+        """Write `blocks` from a thread, to the end; `finish` raises what goes wrong in it."""
+
+        def write_all() -> None:
+            try:
+                for block in blocks:
+                    self.write(block)
+                _pipe(self._popen.stdin).close()
+            except BaseException as error:
+                self._feeding_failure = error
+                self._popen.kill()
+
+        self._feeder = threading.Thread(target=write_all, name="feeder", daemon=True)
+        self._feeder.start()
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes of standard output, fewer only at its end."""
@@ -218,7 +244,11 @@ class Process:
 
     def finish(self) -> None:
         """Close the feed, wait for the end; raises FFmpegError unless the exit code is 0."""
-        if self._popen.stdin is not None:
+        if self._feeder is not None:
+            self._feeder.join()
+            if self._feeding_failure is not None:
+                raise self._feeding_failure
+        elif self._popen.stdin is not None:
             try:
                 self._popen.stdin.close()
             except OSError:

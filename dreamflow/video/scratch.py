@@ -2,72 +2,58 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from dreamflow.errors import StorageError
 from dreamflow.frames import Array
-from dreamflow.video.stills import temporary_beside
 
 
 class Scratch:
-    """A list of arrays of one shape and type in a nameless file beside `target`.
+    """Arrays of one shape and type by their place, `run` of them to a file.
 
-    As a context manager; the file is gone as soon as it is closed, or the process dies. Raises
-    StorageError where the disk is full.
+    `name` gives the file of a run by its number. Raises StorageError where the disk is full.
     """
 
-    def __init__(self, target: Path) -> None:
-        self._path = temporary_beside(target)
-        self._count = 0
-        self._shape: tuple[int, ...] = ()
-        self._dtype = np.dtype(np.uint8)
-
-    def __enter__(self) -> Self:
-        self._file = open(self._path, "x+b", buffering=0)
-        self._path.unlink()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+    def __init__(
+        self, name: Callable[[int], Path], run: int, shape: tuple[int, int, int], bits: int
     ) -> None:
-        self._file.close()
+        self._name, self._run, self._shape = name, run, shape
+        self._dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
+        self._open: tuple[int, Path] | None = None
 
-    def __len__(self) -> int:
-        return self._count
+    def write_to(self, path: Path, number: int) -> None:
+        """From now on run `number` is written, under this name until it is finished."""
+        self._open = (number, path)
 
-    def append(self, array: Array) -> None:
-        """Put one more at the end."""
-        self._shape, self._dtype = array.shape, array.dtype
-        data = memoryview(array.tobytes())
+    def put(self, place: int, array: Array) -> None:
+        """Put an array aside, after all others of its run that come before it."""
+        number, within = divmod(place, self._run)
+        if self._open is None or self._open[0] != number:
+            raise IndexError(f"place {place} is not in the run that is being written")
         try:
-            self._file.seek(0, os.SEEK_END)
-            while data:
-                data = data[self._file.write(data) or 0 :]
+            with open(self._open[1], "ab") as file:
+                file.truncate(within * array.nbytes)
+                file.write(np.ascontiguousarray(array, self._dtype).data)
         except OSError as error:
             raise StorageError(
-                f"cannot put a frame of {array.nbytes} bytes aside in {self._path.parent}: "
+                f"cannot put a frame of {array.nbytes} bytes aside in {self._open[1].parent}: "
                 f"{error.strerror}"
             ) from error
-        self._count += 1
 
-    def __getitem__(self, index: int) -> Array:
-        """The array number `index`, as it was put in."""
-        if not 0 <= index < self._count:
-            raise IndexError(index)
+    def __getitem__(self, place: int) -> Array:
+        """The array that was put there."""
+        number, within = divmod(place, self._run)
+        path = self._open[1] if self._open and self._open[0] == number else self._name(number)
         array = np.empty(self._shape, self._dtype)
-        self._file.seek(index * array.nbytes)
-        data = array.reshape(-1).view(np.uint8).data
-        while data:
-            read = self._file.readinto(data)
-            if not read:
-                raise StorageError(f"frames put aside in {self._path.parent} cannot be read back")
-            data = data[read:]
+        try:
+            with open(path, "rb") as file:
+                file.seek(within * array.nbytes)
+                read = file.readinto(array.reshape(-1).view(np.uint8).data)
+        except OSError as error:
+            raise StorageError(f"cannot read back {path}: {error.strerror}") from error
+        if read != array.nbytes:
+            raise StorageError(f"cannot read back {path}: it ends early")
         return array

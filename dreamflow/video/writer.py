@@ -1,21 +1,23 @@
 """Frames into video files: the codecs and containers there are, encoding, joining with the sound.
 
-A render goes through two files. The `Encoder` writes a draft, video only, whose times begin at
-zero. `join` puts the draft, the source's sound, tags and chapters and our settings together, checks
-the result and moves it over the target, so what stands at the target is whole or untouched.
-ffmpeg only ever sees temporary names of our own making.
+A render goes through drafts. An `Encoder` writes one, video only, of all frames or of a run of them
+that other drafts go on from. `join` puts the drafts, the source's sound, tags and chapters and our
+settings together without encoding the pictures again, checks the result and moves it over the
+target, so what stands at the target is whole or untouched. ffmpeg only ever sees temporary names of
+our own making.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +33,7 @@ from dreamflow.errors import (
     UnavailableError,
     UsageError,
 )
-from dreamflow.frames import Array
+from dreamflow.frames import Array, VideoInfo
 from dreamflow.settings import Output
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process, output_name
@@ -80,14 +82,20 @@ class Codec:
     filters: Mapping[int, str]
     """By bits of the arrays: what makes the encoder's pixels of them."""
     options: Callable[[Output], list[str]]
-    draft: str
-    """ffmpeg's name of the draft's container."""
+    draft: str = "nut"
+    """ffmpeg's name of the draft's container; `image2` is a folder of pictures."""
     bits: int = 8
     """Per channel, as the finished file has it."""
     multiple: int = 1
     """Sides must be multiples of this, and at least `least_side`."""
     least_side: int = 1
     crf_limit: int | None = None
+    bytes_per_pixel: float = 1.5
+    """Of a dream, about; twice that for deep arrays. Lossless unless another is given."""
+    reorder: int = 0
+    """Frames by which decoding runs ahead of showing."""
+    mp4_tag: str | None = None
+    """What MP4 and MOV shall call it, where ffmpeg's choice is not what players look for."""
 
     def array_bits(self, source_bits: int) -> int:
         """Which arrays (8 or 16 bits) to hand over for a source of this depth.
@@ -109,9 +117,9 @@ def _x264(output: Output) -> list[str]:
 
 
 def _x265(output: Output) -> list[str]:
-    # x265 has its own words for threads; `hvc1` is the one tag that Apple's players open.
+    # x265 has its own words for threads.
     parameters = f"pools={output.threads}:frame-threads=1:log-level=error"
-    return [*_x264(output), "-tag:v", "hvc1", "-x265-params", parameters]
+    return [*_x264(output), "-x265-params", parameters]
 
 
 _VP9_SPEED = {"ultrafast": 5, "veryfast": 5, "fast": 4, "medium": 3, "slow": 1, "veryslow": 0}
@@ -130,22 +138,38 @@ def _ffv1(output: Output) -> list[str]:
     return ["-level", "3"]
 
 
+def _png(output: Output) -> list[str]:
+    return []
+
+
+_SRGB = "setparams=color_primaries=bt709:color_trc=iec61966-2-1:range=pc"
+"""PNG's usual transfer is sRGB's; with BT.709's name on it viewers would show it darker."""
+
+
 _RGB = {8: _lossless("bgr0"), 16: _lossless("gbrp16le")}
 _YUV420 = {8: _limited("yuv420p")}
 _YUV422 = {bits: _limited("yuv422p10le") for bits in (8, 16)}
+_PNG = {8: f"format=rgb24,{_SRGB}", 16: f"format=rgb48be,{_SRGB}"}
 
 CODECS: dict[str, Codec] = {
-    "h264": Codec("h264", "libx264", _YUV420, _x264, "mov", multiple=2, crf_limit=51),
-    "h265": Codec(
-        "h265", "libx265", _YUV420, _x265, "mov", multiple=2, least_side=16, crf_limit=51
+    "h264": Codec(
+        *("h264", "libx264", _YUV420, _x264),
+        **{"multiple": 2, "crf_limit": 51, "bytes_per_pixel": 0.1, "reorder": 2},
     ),
-    "vp9": Codec("vp9", "libvpx-vp9", _YUV420, _vp9, "matroska", crf_limit=63),
-    "prores": Codec("prores", "prores_ks", _YUV422, _prores, "mov", bits=10),
-    "ffv1": Codec("ffv1", "ffv1", _RGB, _ffv1, "matroska", bits=16),
-    "gif": Codec("gif", "ffv1", {8: _RGB[8]}, _ffv1, "matroska"),
-    "png": Codec("png", "ffv1", _RGB, _ffv1, "matroska", bits=16),
+    "h265": Codec(
+        *("h265", "libx265", _YUV420, _x265),
+        **{"multiple": 2, "least_side": 16, "crf_limit": 51, "bytes_per_pixel": 0.08},
+        **{"reorder": 2, "mp4_tag": "hvc1"},
+    ),
+    "vp9": Codec("vp9", "libvpx-vp9", _YUV420, _vp9, crf_limit=63, bytes_per_pixel=0.08),
+    "prores": Codec("prores", "prores_ks", _YUV422, _prores, bits=10, bytes_per_pixel=0.5),
+    "ffv1": Codec("ffv1", "ffv1", _RGB, _ffv1, bits=16),
+    "gif": Codec("gif", "ffv1", {8: _RGB[8]}, _ffv1),
+    "png": Codec("png", "png", _PNG, _png, "image2", bits=16),
 }
-"""By the names in the settings. GIF and PNG are made from a lossless draft when joining."""
+"""By the names in the settings. A GIF is made from a lossless draft when joining.
+
+`reorder` is what x264 and x265 do with pyramids of B-frames, their deepest order."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +250,13 @@ def codec_for(output: str | Path, settings: Output) -> Codec:
 # ── before any work ──────────────────────────────────────────────────────────────────────────────
 
 
+def estimate(codec: Codec, info: VideoInfo, settings: Output) -> float:
+    """About how many bytes a frame of a dream takes; finer grain takes twice as much."""
+    finer = 2 ** ((17 - settings.crf) / 6) if codec.crf_limit == 51 else 1
+    deeper = 2 if codec.bits == 16 and codec.array_bits(info.bits) == 16 else 1
+    return info.width * info.height * codec.bytes_per_pixel * finer * deeper
+
+
 def check_target(output: str | Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output cannot be put where it was asked for.
 
@@ -291,9 +322,10 @@ _POLL_SECONDS = 0.1
 class Encoder:
     """Encodes arrays into a draft, behind the caller, as a context manager.
 
-    Convention: arrays `[height, width, 3]` RGB of `bits` 8 (uint8) or 16 (uint16), frame i shown
-    at exactly i/rate. Equal arrays and settings give equal bytes. Leaving the block waits until all
-    is written; leaving it by an exception stops ffmpeg and removes the draft.
+    Convention: arrays `[height, width, 3]` RGB of `bits` 8 (uint8) or 16 (uint16); the i-th one is
+    frame `first` + i of the film, shown at exactly that many / rate. Equal arrays and settings give
+    equal bytes. Leaving the block waits until all is written; leaving it by an exception stops
+    ffmpeg and removes the draft.
 
     Raises UnavailableError if the encoder is missing or refuses its settings, StorageError if it
     dies, cannot write, or shows no sign of life for `stall_seconds`.
@@ -309,12 +341,16 @@ class Encoder:
         rate: Fraction,
         settings: Output,
         bits: int = 8,
+        first: int = 0,
         stall_seconds: float = 60,
     ) -> None:
         self._path, self._codec, self._bits = Path(path), codec, bits
         self._shape = (height, width, 3)
         self._padded = codec.padded(width, height)
-        self._arguments = _encoder_arguments(self._path, codec, self._padded, rate, settings, bits)
+        self._arguments = [
+            *_raw_input(self._padded, rate, settings, bits),
+            *_draft_output(self._path, codec, settings, bits, first),
+        ]
         self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUE_FRAMES)
         self._failure: BaseException | None = None
         self._taken = 0
@@ -328,6 +364,8 @@ class Encoder:
                 f"another output.codec, or set DREAMFLOW_FFMPEG to a full build"
             )
         what = f"the {self._codec.encoder} encoder failed"
+        if self._codec.draft == "image2":
+            self._path.mkdir()
         self._process = Process(self._arguments, feeds=True, what=what)
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._feeder.start()
@@ -349,7 +387,7 @@ class Encoder:
         finally:
             self._stop()
             if not done:
-                self._path.unlink(missing_ok=True)
+                discard(self._path)
 
     def write(self, array: Array) -> None:
         """Encode one more frame; blocks while `ffmpeg` is four frames behind."""
@@ -403,7 +441,8 @@ class Encoder:
 
     def _draft_size(self) -> int:
         try:
-            return self._path.stat().st_size
+            folder = self._codec.draft == "image2"
+            return len(os.listdir(self._path)) if folder else self._path.stat().st_size
         except OSError:
             return 0
 
@@ -427,22 +466,27 @@ class Encoder:
         self._process.__exit__(None, None, None)
 
 
-def _encoder_arguments(
-    path: Path, codec: Codec, size: tuple[int, int], rate: Fraction, settings: Output, bits: int
-) -> list[str]:
+def _raw_input(size: tuple[int, int], rate: Fraction, settings: Output, bits: int) -> list[str]:
     pixels = "rgb24" if bits == 8 else "rgb48le"
-    threads = str(settings.threads)
     raw = ["-f", "rawvideo", "-pixel_format", pixels, "-video_size", f"{size[0]}x{size[1]}"]
     return [
-        *("-y", "-filter_threads", threads),
+        *("-y", "-filter_threads", str(settings.threads)),
         *raw,
         *("-framerate", f"{rate.numerator}/{rate.denominator}", "-i", "pipe:0"),
-        *("-vf", codec.filters[bits], "-fps_mode", "passthrough"),
-        *("-c:v", codec.encoder, *codec.options(settings), "-threads", threads),
-        *("-flags:v", "+bitexact", "-fflags", "+bitexact"),
-        # Written packet by packet, so that the growing file is a sign of life.
-        *("-flush_packets", "1", "-f", codec.draft, output_name(path)),
     ]
+
+
+def _draft_output(path: Path, codec: Codec, settings: Output, bits: int, first: int) -> list[str]:
+    # Times in a draft begin so late that none that decoding comes to needs be below zero.
+    filters = f"setpts=N+{first + codec.reorder},{codec.filters[bits]}"
+    encoder = ["-c:v", codec.encoder, *codec.options(settings), "-threads", str(settings.threads)]
+    words = ["-vf", filters, "-fps_mode", "passthrough", *encoder, "-flags:v", "+bitexact"]
+    if codec.draft == "image2":
+        pattern = output_name(path).replace("%", "%%") + "/%08d.png"
+        return [*words, "-start_number", str(first + 1), "-f", "image2", pattern]
+    # Written packet by packet, so that the growing file is a sign of life.
+    words += ["-fflags", "+bitexact", "-flush_packets", "1", "-write_index", "0"]
+    return [*words, "-f", codec.draft, output_name(path)]
 
 
 def _warn_of_padding(codec: Codec, shape: tuple[int, ...], padded: tuple[int, int]) -> None:
@@ -465,7 +509,7 @@ _TRUSTED_PIXELS = 1 << 28
 
 
 def join(
-    draft: Path,
+    drafts: Sequence[Path],
     target: Path,
     codec: Codec,
     *,
@@ -476,8 +520,14 @@ def join(
     duration: Fraction | None = None,
     metadata: Mapping[str, str] | None = None,
     soundtrack: Path | None = None,
+    workshop: Path | None = None,
+    announce: Callable[[Path], None] | None = None,
 ) -> None:
-    """Make the finished output of a draft, check it, and move it over `target`.
+    """Make the finished output of drafts, check it, and move it over `target`.
+
+    The drafts follow each other without a gap, all made alike. What is not finished lies in the
+    folder `workshop`, in the target's file system; without one, beside the target. `announce` is
+    called with what will be moved over the target next.
 
     Sound, tags and chapters come from `source`. Untrimmed, sound keeps its bits and its offset to
     the video; it is re-encoded, and that said, where the container cannot hold it. Trimmed by
@@ -494,28 +544,31 @@ def join(
         _warn_of_lost_sound(source)
     if soundtrack is not None and not container.holds_sound:
         logger.warning("an output of this kind holds no sound: %s is left out", soundtrack)
-    temporary = temporary_beside(target)
+    temporary = temporary_beside(workshop / "any" if workshop else target)
+    sounds = 0
     try:
         if container.format == "gif":
-            _write_gif(draft, temporary, rate, texts.get("dreamflow"))
+            _write_gif(drafts, temporary, rate, texts.get("dreamflow"))
+            frame_count, rate = _gif_timing(frame_count, rate)
         elif container.format == "image2":
-            _write_pngs(draft, temporary, texts.get("dreamflow"))
+            _gather_pngs(drafts, temporary, texts.get("dreamflow"))
         else:
             accompaniment = _Accompaniment.of(source, container, start, duration)
             sound = _Soundtrack(soundtrack, frame_count / rate) if soundtrack else accompaniment
-            _write_video(draft, temporary, container, sound, texts)
-        if container.format == "gif":
-            frame_count, rate = _gif_timing(frame_count, rate)
-        check(temporary, frame_count=frame_count, rate=rate)
+            sounds = sound.count if sound else 0
+            _write_video(drafts, temporary, container, codec, rate, sound, texts)
+        check(temporary, frame_count=frame_count, rate=rate, sounds=sounds)
+        if announce is not None:
+            announce(temporary)
         place(temporary, target)
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}") from error
     finally:
-        _remove(temporary)
+        discard(temporary)
 
 
-def check(path: Path, *, frame_count: int, rate: Fraction) -> None:
-    """Open a finished output again; raises StorageError if frames or time are missing."""
+def check(path: Path, *, frame_count: int, rate: Fraction, sounds: int = 0) -> None:
+    """Open a finished output again; raises StorageError if frames, time or sound are missing."""
     if path.is_dir():
         found, seconds = len(list(path.glob("*.png"))), frame_count / rate
     else:
@@ -524,6 +577,8 @@ def check(path: Path, *, frame_count: int, rate: Fraction) -> None:
         except DreamflowError as error:
             raise StorageError(f"the finished video cannot be read back: {error}") from error
         found, seconds = facts.frame_count, facts.duration
+        if len(facts.sounds) != sounds:
+            raise StorageError(f"the finished video has {len(facts.sounds)} sounds, not {sounds}")
     if found != frame_count:
         raise StorageError(f"the finished video has {found} frames, not {frame_count}")
     # A container that counts milliseconds, or a GIF's centiseconds, rounds the last frame's end.
@@ -580,6 +635,11 @@ class _Accompaniment:
         return cls(source, facts, sounds, copied, cut)
 
     @property
+    def count(self) -> int:
+        """Of the tracks with sound in them."""
+        return len(self.sounds)
+
+    @property
     def video_delay(self) -> Fraction:
         """Seconds by which the pictures begin after the container; ffmpeg takes that for zero."""
         return Fraction(0) if self.cut else self.facts.start - self.facts.container_start
@@ -610,6 +670,7 @@ class _Soundtrack:
     path: Path
     length: Fraction
     """Of the film, in seconds."""
+    count = 1
     video_delay = Fraction(0)
 
     def input(self) -> list[str | Input]:
@@ -646,25 +707,80 @@ def _warn_of_lost_sound(source: Path) -> None:
         logger.warning("an output of this kind holds no sound: that of %s is left out", source)
 
 
+_SYNC_POINT = bytes.fromhex("4e4be4adeeca4569")
+"""With it the frames begin in a NUT file (its specification, 2008); before it are headers."""
+_HEADER_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 20
+
+
+def _one_after_the_other(drafts: Sequence[Path]) -> Iterator[bytes]:
+    """The bytes of one draft that shows what all of them show.
+
+    Frames in a NUT file need no more than the headers before them, which all drafts have in common.
+    """
+    common: bytes | None = None
+    for draft in drafts:
+        with open(draft, "rb") as file:
+            head = file.read(_HEADER_BYTES)
+            header, mark, frames = head.partition(_SYNC_POINT)
+            if not mark or header != (common or header):
+                raise StorageError(f"{draft} is damaged or does not belong to its neighbours")
+            yield (b"" if common else header) + mark + frames
+            common = header
+            while block := file.read(_BLOCK_BYTES):
+                yield block
+
+
+_FROM_DRAFTS = ("-f", "nut", "-format_whitelist", "nut", "-i", "pipe:0")
+
+
 def _write_video(
-    draft: Path,
+    drafts: Sequence[Path],
     temporary: Path,
     container: Container,
+    codec: Codec,
+    rate: Fraction,
     accompaniment: _Accompaniment | _Soundtrack | None,
     texts: Mapping[str, str],
 ) -> None:
     delay = accompaniment.video_delay if accompaniment else Fraction(0)
-    arguments: list[str | Input] = ["-y", "-itsoffset", _seconds(delay), Input(draft)]
+    arguments: list[str | Input] = ["-y", *_FROM_DRAFTS]
     if accompaniment:
         arguments += accompaniment.input()
-    arguments += ["-map", "0:v:0", "-c:v", "copy"]
+    arguments += ["-map", "0:v:0", "-c:v", "copy", "-bsf:v", _times(codec, rate, delay)]
+    arguments += _color_tags(codec)
+    if codec.mp4_tag and container.format in ("mp4", "mov"):
+        arguments += ["-tag:v", codec.mp4_tag]
     if accompaniment:
         arguments += accompaniment.output(container)
     for key, text in texts.items():
         arguments += ["-metadata", f"{key}={text}"]
     arguments += ["-flags:a", "+bitexact", "-fflags", "+bitexact", *container.flags]
     arguments += ["-f", container.format, output_name(temporary)]
-    ffmpeg.run(arguments, what="joining video and sound failed")
+    feed = _one_after_the_other(drafts)
+    ffmpeg.run(arguments, what="joining video and sound failed", feed=feed)
+
+
+def _color_tags(codec: Codec) -> list[str]:
+    """What the filters put on every frame, which a NUT file does not hold."""
+    lossless = codec.encoder == "ffv1"
+    matrix, levels = ("rgb", "pc") if lossless else ("bt709", "tv")
+    tags = {"color_range": levels, "colorspace": matrix}
+    tags |= {"color_primaries": "bt709", "color_trc": "bt709"}
+    return [word for key, value in tags.items() for word in (f"-{key}", value)]
+
+
+def _times(codec: Codec, rate: Fraction, delay: Fraction) -> str:
+    """A bitstream filter that says when frames are decoded and shown, from `delay` on.
+
+    A draft tells only when they are shown, and what ffmpeg makes up is wrong where one draft goes
+    over to the next.
+    """
+    length = f"{rate.denominator}/{rate.numerator}/TB"
+    begin = f"round({delay.numerator}/{delay.denominator}/TB)"
+    shown = f"PTS-STARTPTS+{begin}"
+    decoded = f"round((N-{codec.reorder})*{length})+{begin}" if codec.reorder else shown
+    return f"setts=pts={shown}:dts={decoded}:duration=round({length})"
 
 
 def _gif_timing(frame_count: int, rate: Fraction) -> tuple[int, Fraction]:
@@ -684,18 +800,20 @@ def _slower(rate: Fraction) -> str:
     return f"select='not(eq({','.join(places)}))',settb=1/{_GIF_RATE_LIMIT},setpts=N,"
 
 
-def _write_gif(draft: Path, temporary: Path, rate: Fraction, text: str | None) -> None:
+def _write_gif(drafts: Sequence[Path], temporary: Path, rate: Fraction, text: str | None) -> None:
     """Two passes: one palette for the whole clip, then the frames in its colours."""
     slower = _slower(rate) if rate > _GIF_RATE_LIMIT else ""
     palette = temporary.with_name(temporary.name + "-palette")
     what = "making the GIF failed"
     try:
         make = ["-vf", "palettegen", "-c:v", "rawvideo", "-pix_fmt", "bgra", "-f", "nut"]
-        ffmpeg.run(["-y", Input(draft), *make, output_name(palette)], what=what)
+        words = ["-y", *_FROM_DRAFTS, *make, output_name(palette)]
+        ffmpeg.run(words, what=what, feed=_one_after_the_other(drafts))
         use = f"[0:v]{slower}null[frames];[frames][1:v]paletteuse=diff_mode=rectangle"
-        arguments = [Input(draft), Input(palette), "-lavfi", use, "-loop", "0"]
+        arguments = [*_FROM_DRAFTS, Input(palette), "-lavfi", use, "-loop", "0"]
         arguments += ["-fps_mode", "passthrough", "-f", "gif", "-"]
-        with Process(arguments, what=what) as process:
+        with Process(arguments, feeds=True, what=what) as process:
+            process.feed(_one_after_the_other(drafts))
             _save_gif(process, temporary, text)
             process.finish()
     finally:
@@ -725,26 +843,38 @@ def _gif_comment(text: bytes) -> bytes:
     return b"\x21\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
 
 
-def _write_pngs(draft: Path, folder: Path, text: str | None) -> None:
-    """Numbered pictures from 00000001.png on; the first one carries `text`."""
+def _gather_pngs(drafts: Sequence[Path], folder: Path, text: str | None) -> None:
+    """The pictures of all drafts in one folder; the first one carries `text`."""
     folder.mkdir()
-    pattern = output_name(folder).replace("%", "%%") + "/%08d.png"
-    # PNG's usual transfer is sRGB's; with BT.709's name on it viewers would show it darker.
-    pixels = "rgb48be" if probe(draft, max_pixels=_TRUSTED_PIXELS).bits > 8 else "rgb24"
-    filters = f"format={pixels},setparams=color_trc=iec61966-2-1"
-    words = ["-vf", filters, "-fps_mode", "passthrough", "-c:v", "png", "-f", "image2"]
-    ffmpeg.run([Input(draft), *words, pattern], what="writing the pictures failed")
+    for picture in (picture for draft in drafts for picture in draft.iterdir()):
+        _link(picture, folder / picture.name)
     first = folder / "00000001.png"
     if text is not None and first.exists():
-        first.write_bytes(label_png(first.read_bytes(), text))
+        labelled = label_png(first.read_bytes(), text)
+        first.unlink()  # the draft has the same file
+        first.write_bytes(labelled)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file one more name, or where a file system has no such thing, copy it."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)
+
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def _seconds(value: Fraction) -> str:
     return f"{float(value):.6f}"
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def discard(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
