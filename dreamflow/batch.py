@@ -8,6 +8,7 @@ of themselves.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -21,11 +22,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dreamflow
-from dreamflow.errors import OutputError, StorageError
-from dreamflow.plan import Render, amount, answers, asked_for
+from dreamflow.errors import DreamflowError, OutputError, StorageError
+from dreamflow.film import Leg
+from dreamflow.job_folder import Hold
+from dreamflow.plan import Render, Request, amount, answers, asked_for
 from dreamflow.strict_yaml import Problem, together
 from dreamflow.video.stills import place, temporary_beside
-from dreamflow.work import Advanced, Began, Done, Failed, Lost, Message, Said, Task
+from dreamflow.work import (
+    Advanced,
+    Began,
+    Divide,
+    Divided,
+    Done,
+    Failed,
+    Lost,
+    Message,
+    Said,
+    Task,
+    Whole,
+)
 from dreamflow.workers import Pool
 
 logger = logging.getLogger("dreamflow")
@@ -33,6 +48,8 @@ logger = logging.getLogger("dreamflow")
 MAX_TRIES = 3
 """How often a task is begun before it is given up."""
 WAIT_SECONDS = 0.2
+LEAST_PART = 384
+"""Frames that a part of a clip has at least, as a rule: of those up to 47 are rendered twice."""
 REPORT_SECONDS = 2.0
 """How long a report may be behind."""
 
@@ -57,6 +74,11 @@ class Share:
         return cls(workers or max(1, processors // threads), threads)
 
 
+def least_part(renders: int, workers: int) -> int:
+    """Frames of a part of a clip: fewer, if otherwise workers would have nothing to do."""
+    return LEAST_PART if renders >= workers else LEAST_PART // 4
+
+
 State = Literal["waiting", "running", "finished", "there already", "failed", "stopped"]
 
 
@@ -71,6 +93,7 @@ class Item:
     frames_to_come: int = 0
     frames_done: int = 0
     tries: int = 0
+    """How often it was begun, or that of its parts that was begun most often."""
     began: float = 0.0
     seconds: float = 0.0
     """Wall clock time from its beginning to its end."""
@@ -85,9 +108,10 @@ class Item:
         """Take in what its worker says."""
         match message:
             case Began(frames, done):
-                self.frames_to_come, self.frames_done = frames, done
+                self.frames_to_come, self.frames_done, self._last = frames, done, None
             case Advanced(index, _):
-                self.frames_done, self._last = self.frames_done + 1, index
+                self.frames_done = min(self.frames_done + 1, self.frames_to_come)
+                self._last = index
             case Said(level, text) if level >= logging.WARNING and text not in self.warnings:
                 self.warnings.append(text)
             case Done():
@@ -99,10 +123,10 @@ class Item:
                 self.failed_frame = after if frame is None else frame
                 self._end("failed")
 
-    def begin(self) -> None:
-        """Somebody is at work on it, for the first time or again."""
+    def begin(self, tries: int) -> None:
+        """Somebody is at work on it, or on a part of it, for so many times."""
         self.began = self.began or time.monotonic()
-        self.state, self.tries, self._last = "running", self.tries + 1, None
+        self.state, self.tries = "running", max(tries, self.tries)
 
     def stop(self) -> None:
         """It was not done to its end; a next run does that."""
@@ -140,14 +164,35 @@ class Item:
         return told | ({"warnings": self.warnings} if self.warnings else {})
 
 
-class Batch:
-    """The items of one run, and the pool that does them."""
+@dataclass
+class _Step:
+    """A task of an item, and how often it was begun."""
 
-    def __init__(self, pool: Pool, report: Report | None = None) -> None:
+    item: Item
+    what: Whole | Divide | Leg
+    tries: int = 0
+
+
+class Batch:
+    """The items of one run, and the pool that does them.
+
+    A long clip is divided at its cuts. Its parts are made by several workers at once, each in legs
+    of a few chunks, one after the other; then one worker looks at all and joins them. `least_part`
+    is the length in frames from which that is worth while: the frames between a cut and the next
+    chunk are rendered twice, and the end of the batch should not wait for one worker.
+    """
+
+    def __init__(
+        self, pool: Pool, report: Report | None = None, *, least_part: int = LEAST_PART
+    ) -> None:
         self.items: list[Item] = []
-        self._pool, self._report = pool, report
-        self._ready: deque[Item] = deque()
-        self._running: dict[int, Item] = {}
+        self._pool, self._report, self._least_part = pool, report, least_part
+        self._ready: deque[_Step] = deque()
+        self._running: dict[int, _Step] = {}
+        self._later: dict[int, list[deque[Leg]]] = {}
+        """By the number of an item, what is left of its parts."""
+        self._holds: dict[int, Hold] = {}
+        self._numbers = itertools.count(1)
         self._reported, self._began = 0.0, time.monotonic()
 
     def add(self, items: Iterable[Item]) -> None:
@@ -159,8 +204,13 @@ class Batch:
             _make_room(item)
             self.items.append(item)
             if item.is_open:
-                self._ready.append(item)
+                self._ready.append(_Step(item, self._first_task(item)))
         self._write_report()
+
+    def _first_task(self, item: Item) -> Whole | Divide:
+        if item.render.kind == "video" and item.render.info.frame_count >= 2 * self._least_part:
+            return Divide(self._least_part)
+        return Whole(item.render.kind == "image")
 
     @property
     def busy(self) -> bool:
@@ -175,32 +225,94 @@ class Batch:
     def step(self) -> Generator[Item, None, None]:
         """Give out what can be begun, and hear what there is to hear."""
         while self._ready and self._pool.idle > 0:
-            item = self._ready.popleft()
-            item.begin()
-            self._running[item.number] = item
-            self._pool.start(_task(item))
-            yield item
+            yield self._begin(self._ready.popleft())
         for number, message in self._pool.messages(WAIT_SECONDS):
-            item = self._running[number]
-            item.hear(message)
-            if isinstance(message, Said):
-                logger.log(message.level, "%s: %s", item.render.input_name, message.text)
-            if isinstance(message, Lost):
-                self._again(item, message)
-            if not item.is_open or isinstance(message, Lost):
+            step = self._running[number]
+            if isinstance(message, Done | Failed | Lost):
                 del self._running[number]
-            yield item
+            if step.item.is_open:  # else another of its tasks has failed
+                self._hear(step, message)
+            if not step.item.is_open:
+                self._release(step.item)
+            yield step.item
         if not self.busy or time.monotonic() > self._reported + REPORT_SECONDS:
             self._write_report()
 
-    def _again(self, item: Item, lost: Lost) -> None:
-        """Begin it once more, unless that was tried often enough."""
-        if item.tries < MAX_TRIES:
-            item.warnings.append(f"{lost.text}: begun again")
-            item.state = "waiting"
-            self._ready.appendleft(item)
+    # ── one task ──
+
+    def _begin(self, step: _Step) -> Item:
+        item, number = step.item, next(self._numbers)
+        step.tries += 1
+        item.begin(step.tries)
+        self._running[number] = step
+        try:
+            request = self._request(step)
+        except DreamflowError as error:
+            del self._running[number]
+            self._fail(item, Failed(error.exit_code, str(error)))
         else:
-            item.hear(Failed(75, f"{lost.text}, {MAX_TRIES} times"))
+            self._pool.start(Task(number, request, step.what))
+        return item
+
+    def _request(self, step: _Step) -> Request:
+        """What the worker is asked for. The folder of a film in parts is held here for all.
+
+        What was begun anew once is not by the tasks that follow.
+        """
+        item = step.item
+        if isinstance(step.what, Divide) and item.number not in self._holds:
+            self._holds[item.number] = Hold(Path(item.render.request.target))
+        held = item.number in self._holds
+        opens = isinstance(step.what, Divide) or not held
+        restart = item.render.request.restart and opens and step.tries == 1
+        return replace(item.render.request, held=held, restart=restart)
+
+    def _hear(self, step: _Step, message: Message) -> None:
+        item = step.item
+        match message:
+            case Said(level, text):
+                logger.log(level, "%s: %s", item.render.input_name, text)
+                item.hear(message)
+            case Lost():
+                self._again(step, message)
+            case Failed():
+                self._fail(item, message)
+            case Divided(parts):
+                item.hear(Began(parts.frames + parts.frames_done, parts.frames_done))
+                self._later[item.number] = [deque(legs) for legs in parts.legs]
+            case Done() if not isinstance(step.what, Whole):
+                self._go_on(step)
+            case _:
+                item.hear(message)
+
+    def _go_on(self, step: _Step) -> None:
+        """After a division all parts begin, after a leg the next; after all, one looks at all."""
+        item, parts = step.item, self._later[step.item.number]
+        if isinstance(step.what, Leg):
+            parts = [legs for legs in parts if legs and legs[0].part == step.what.part]
+        self._ready.extendleft(_Step(item, legs.popleft()) for legs in reversed(parts))
+        if not any(each.item is item for each in (*self._ready, *self._running.values())):
+            self._ready.appendleft(_Step(item, Whole()))
+
+    def _fail(self, item: Item, failed: Failed) -> None:
+        item.hear(failed)
+        self._ready = deque(step for step in self._ready if step.item is not item)
+        self._release(item)
+
+    def _again(self, step: _Step, lost: Lost) -> None:
+        """Begin it once more, unless that was tried often enough."""
+        if step.tries < MAX_TRIES:
+            step.item.warnings.append(f"{lost.text}: begun again")
+            self._ready.appendleft(step)
+        else:
+            self._fail(step.item, Failed(75, f"{lost.text}, {MAX_TRIES} times"))
+
+    def _release(self, item: Item) -> None:
+        """Let go of the folder, as soon as no worker is in it any more."""
+        if not any(step.item is item for step in self._running.values()):
+            hold = self._holds.pop(item.number, None)
+            if hold:
+                hold.release()
 
     def frames(self) -> tuple[int, int]:
         """How many frames are done, and of how many, in all that is not there already."""
@@ -231,16 +343,14 @@ class Batch:
         for item in self.items:
             if item.is_open:
                 item.stop()
+        while self._holds:
+            self._holds.popitem()[1].release()
         self._write_report()
 
     def _write_report(self) -> None:
         if self._report is not None:
             self._report.write(self.items)
         self._reported = time.monotonic()
-
-
-def _task(item: Item) -> Task:
-    return Task(item.number, item.render.request, item.render.kind == "image")
 
 
 def survey(renders: Iterable[Render], first_number: int = 1) -> list[Item]:

@@ -395,12 +395,14 @@ def run_batch(
     from dreamflow.workers import LocalPool
 
     drop = _Drop(Watcher(watch), arrivals) if watch else None
-    with LocalPool(share.workers) as pool:
-        night = batch.Batch(pool, report)
-        try:
+    todo = sum(item.is_open for item in items)
+    pool = LocalPool(share.workers)
+    night = batch.Batch(pool, report, least_part=batch.least_part(todo, share.workers))
+    try:
+        with pool:
             _work_off(night, items, drop, progress, interrupts)
-        finally:
-            night.stop()
+    finally:
+        night.stop()
     if progress != "json":
         write_out(_table(batch.table(night.items)))
     _judge(night, report)

@@ -29,15 +29,20 @@ from dreamflow.film import (
     Event,
     Film,
     Finished,
+    Leg,
+    Parts,
     Saved,
     Shown,
     Started,
     check_target,
+    divide,
     fingerprint,
     make,
+    make_leg,
     sha256,
 )
 from dreamflow.frames import Moment, VideoInfo, to_array, to_image
+from dreamflow.networks import Extractor
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
@@ -99,6 +104,35 @@ def render_video(request: VideoRequest) -> Generator[Event | Finished, None, Non
         warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
         yield from make(film, request.target, request)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
+
+
+def divide_video(request: VideoRequest, least_frames: int) -> Parts:
+    """Open the folder of a clip's job, whose lock is held, and divide what is missing at its cuts.
+
+    Parts are at least `least_frames` long.
+    """
+    codec = writer.codec_for(request.target, request.preset.output)
+    with open_source(request) as clip:
+        film = _film(request, clip, _engine(request, clip.info), codec)
+
+        def cuts() -> Iterator[int]:
+            found = shots.find(clip, request.preset.shots)
+            return (shot.first for shot in found if shot.first > clip.info.first_index)
+
+        return divide(film, request.target, request, cuts, least_frames)
+
+
+def render_leg(
+    request: VideoRequest, leg: Leg, extractor: Extractor | None = None
+) -> Generator[RenderedFrame | Saved, None, None]:
+    """Render the chunks of a leg into the folder of the job, which `divide_video` has opened.
+
+    An `extractor` that has the preset's layers saves loading the network.
+    """
+    codec = writer.codec_for(request.target, request.preset.output)
+    with open_source(request) as clip:
+        film = _film(request, clip, _engine(request, clip.info, extractor), codec)
+        yield from make_leg(film, request.target, request, leg)
 
 
 def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Film:
@@ -256,12 +290,18 @@ def prepare(
     frame_count: int = 1,
     first_index: int = 0,
     sound: SoundCurves | None = None,
+    extractor: Extractor | None = None,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render."""
     machine.tune(threads)
-    chosen = machine.pick_device(device)
     return Engine.build(
-        preset, rate, chosen, frame_count=frame_count, first_index=first_index, sound=sound
+        preset,
+        rate,
+        machine.pick_device(device),
+        frame_count=frame_count,
+        first_index=first_index,
+        sound=sound,
+        extractor=extractor,
     )
 
 
@@ -350,9 +390,15 @@ def open_source(request: VideoRequest) -> Clip:
     )
 
 
-def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
+def _engine(request: VideoRequest, info: VideoInfo, extractor: Extractor | None = None) -> Engine:
     sound = listen(request.preset, request.source, info)
-    frames = {"frame_count": info.frame_count, "first_index": info.first_index}
     return prepare(
-        request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+        request.preset,
+        info.rate,
+        request.device,
+        request.threads,
+        frame_count=info.frame_count,
+        first_index=info.first_index,
+        sound=sound,
+        extractor=extractor,
     )

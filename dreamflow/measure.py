@@ -538,7 +538,7 @@ def _engine(request: MeasureRequest, preset: Preset | None, source: Clip) -> Eng
     if preset is None:
         return None
     info = source.info
-    frames = {"frame_count": info.frame_count, "first_index": info.first_index}
+    frames: dict[str, Any] = {"frame_count": info.frame_count, "first_index": info.first_index}
     try:
         sound = job.listen(preset, request.source, info)
         return job.prepare(

@@ -350,6 +350,11 @@ batch_options = _together(
         metavar="N",
         help="Refuse pictures of more pixels than this.  [default: 64000000]",
     ),
+    click.option(
+        "--restart",
+        is_flag=True,
+        help="Begin anew what an earlier run left unfinished.",
+    ),
     stall_option,
     _progress_option,
     voice,

@@ -343,7 +343,7 @@ def _sample(each: Render) -> Iterator[RenderedFrame]:
     cadence = request.preset.cadence
     count = min(info.frame_count, 1 + cadence if cadence > 1 else _LEAST_SAMPLE)
     sound = listen(request.preset, _clip_of(request), info)
-    frames = {"frame_count": info.frame_count, "first_index": info.first_index}
+    frames: dict[str, Any] = {"frame_count": info.frame_count, "first_index": info.first_index}
     engine = prepare(
         request.preset, info.rate, request.device, request.threads, sound=sound, **frames
     )

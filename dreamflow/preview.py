@@ -346,9 +346,14 @@ def render_preview(
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
-        frames = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
-            request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+            request.preset,
+            info.rate,
+            request.device,
+            request.threads,
+            frame_count=info.frame_count,
+            first_index=info.first_index,
+            sound=sound,
         )
         draft = temporary_beside(Path(request.target))
         stack.callback(writer.discard, draft)

@@ -7,19 +7,38 @@ is small and plain, for it travels.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from dreamflow import job, zoom_job
+import torch
+
+from dreamflow import job, machine, networks, zoom_job
 from dreamflow.errors import DreamflowError
-from dreamflow.film import Event, Finished, Started
+from dreamflow.film import Event, Finished, Leg, Parts, Started
 from dreamflow.job import VideoRequest
+from dreamflow.preset import Preset
 from dreamflow.render import RenderedFrame
 from dreamflow.zoom_job import ZoomRequest
 
 logger = logging.getLogger("dreamflow")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Make the output; of a film, what is missing of it."""
+
+    is_picture: bool = False
+
+
+@dataclass(frozen=True)
+class Divide:
+    """Say in which parts the film can be made at once."""
+
+    least_frames: int
+    """Of a part."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class Task:
     number: int
     """What messages of it are known by."""
     request: VideoRequest | ZoomRequest
-    is_picture: bool = False
+    what: Whole | Divide | Leg
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,13 @@ class Advanced:
     index: int
     """Its place in the source."""
     seconds: float
+
+
+@dataclass(frozen=True)
+class Divided:
+    """The parts that were asked for."""
+
+    parts: Parts
 
 
 @dataclass(frozen=True)
@@ -81,7 +107,7 @@ class Lost:
     text: str
 
 
-Message = Began | Advanced | Said | Done | Failed | Lost
+Message = Began | Advanced | Divided | Said | Done | Failed | Lost
 
 
 def perform(task: Task) -> Generator[Message, None, None]:
@@ -103,23 +129,40 @@ def perform(task: Task) -> Generator[Message, None, None]:
 
 
 def _messages(task: Task) -> Generator[Message, None, None]:
-    with contextlib.closing(_events(task)) as events:
-        for event in events:
-            if isinstance(event, Started):
-                coming, done = event.frames_to_come, event.frames_done
-                coming = event.info.frame_count if coming is None else coming
-                yield Began(coming + done, done)
-            elif isinstance(event, RenderedFrame):
-                yield Advanced(event.index, event.seconds)
+    if isinstance(task.what, Divide):
+        assert isinstance(task.request, VideoRequest)
+        yield Divided(job.divide_video(task.request, task.what.least_frames))
+    else:
+        with contextlib.closing(_events(task)) as events:
+            for event in events:
+                if isinstance(event, Started):
+                    coming, done = event.frames_to_come, event.frames_done
+                    coming = event.info.frame_count if coming is None else coming
+                    yield Began(coming + done, done)
+                elif isinstance(event, RenderedFrame):
+                    yield Advanced(event.index, event.seconds)
     yield Done()
 
 
 def _events(task: Task) -> Generator[Event | Finished, None, None]:
-    if isinstance(task.request, ZoomRequest):
-        return zoom_job.render_film(task.request)
-    if task.is_picture:
-        return job.render_picture(task.request)
-    return job.render_video(task.request)
+    request = task.request
+    if isinstance(request, ZoomRequest):
+        return zoom_job.render_film(request)
+    if isinstance(task.what, Leg):
+        return job.render_leg(request, task.what, _extractor(request.preset, request.device))
+    assert isinstance(task.what, Whole)
+    return job.render_picture(request) if task.what.is_picture else job.render_video(request)
+
+
+def _extractor(preset: Preset, device: str) -> networks.Extractor:
+    """The network of a preset, loaded once for all legs that a worker makes of one film."""
+    layers = tuple(objective.layer for objective in preset.objectives)
+    return _built(preset.network, layers, machine.pick_device(device))
+
+
+@functools.lru_cache(maxsize=1)
+def _built(network: str, layers: tuple[str, ...], device: torch.device) -> networks.Extractor:
+    return networks.build(network, layers, device=device)
 
 
 @contextlib.contextmanager
