@@ -75,7 +75,10 @@ class Share:
 
 
 def least_part(renders: int, workers: int) -> int:
-    """Frames of a part of a clip: fewer, if otherwise workers would have nothing to do."""
+    """Frames of a part of a clip: fewer, if otherwise workers would have nothing to do.
+
+    The frames between a cut and the next chunk are rendered twice, by the parts on both sides.
+    """
     return LEAST_PART if renders >= workers else LEAST_PART // 4
 
 
@@ -177,13 +180,12 @@ class Batch:
     """The items of one run, and the pool that does them.
 
     A long clip is divided at its cuts. Its parts are made by several workers at once, each in legs
-    of a few chunks, one after the other; then one worker looks at all and joins them. `least_part`
-    is the length in frames from which that is worth while: the frames between a cut and the next
-    chunk are rendered twice, and the end of the batch should not wait for one worker.
+    of a few chunks, one after the other; then one worker looks at all and joins them. A part has
+    `least_part` frames at least; without it as many as are worth while (see `least_part`).
     """
 
     def __init__(
-        self, pool: Pool, report: Report | None = None, *, least_part: int = LEAST_PART
+        self, pool: Pool, report: Report | None = None, *, least_part: int | None = None
     ) -> None:
         self.items: list[Item] = []
         self._pool, self._report, self._least_part = pool, report, least_part
@@ -200,17 +202,14 @@ class Batch:
 
         Raises OutputError where the folder of a result cannot be made.
         """
+        items = list(items)
         for item in items:
             _make_room(item)
-            self.items.append(item)
-            if item.is_open:
-                self._ready.append(_Step(item, self._first_task(item)))
+        self.items += items
+        todo = [item for item in items if item.is_open]
+        least = self._least_part or least_part(len(todo), self._pool.idle)
+        self._ready += (_Step(item, _first_task(item, least)) for item in todo)
         self._write_report()
-
-    def _first_task(self, item: Item) -> Whole | Divide:
-        if item.render.kind == "video" and item.render.info.frame_count >= 2 * self._least_part:
-            return Divide(self._least_part)
-        return Whole(item.render.kind == "image")
 
     @property
     def busy(self) -> bool:
@@ -351,6 +350,12 @@ class Batch:
         if self._report is not None:
             self._report.write(self.items)
         self._reported = time.monotonic()
+
+
+def _first_task(item: Item, least_part: int) -> Whole | Divide:
+    if item.render.kind == "video" and item.render.info.frame_count >= 2 * least_part:
+        return Divide(least_part)
+    return Whole(item.render.kind == "image")
 
 
 def survey(renders: Iterable[Render], first_number: int = 1) -> list[Item]:

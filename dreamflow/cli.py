@@ -359,6 +359,8 @@ def run_batch(
     watch: Path | None,
     workers: int | None,
     threads: int | None,
+    ray: str | None,
+    gpus: float,
     progress: str,
     **options: Any,
 ) -> None:
@@ -370,6 +372,11 @@ def run_batch(
     """
     folder = output_folder or manifest_file.parent
     from dreamflow import batch, manifest
+
+    if ray is not None:
+        from dreamflow import ray_engine
+
+        ray_engine.load()
 
     probes = [Path("clip.mp4"), Path("picture.png")] if watch else [None]
     asked = [manifest.read(manifest_file, folder, dropped=probe) for probe in probes]
@@ -395,9 +402,14 @@ def run_batch(
     from dreamflow.workers import LocalPool
 
     drop = _Drop(Watcher(watch), arrivals) if watch else None
-    todo = sum(item.is_open for item in items)
-    pool = LocalPool(share.workers)
-    night = batch.Batch(pool, report, least_part=batch.least_part(todo, share.workers))
+    if ray is None:
+        pool = LocalPool(share.workers)
+    else:
+        from dreamflow.ray_engine import RayPool
+
+        most = share.workers if ray == "local" else workers
+        pool = RayPool(ray, threads=share.threads, gpus=gpus, most=most)
+    night = batch.Batch(pool, report)
     try:
         with pool:
             _work_off(night, items, drop, progress, interrupts)

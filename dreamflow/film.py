@@ -550,9 +550,17 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """Of a file's bytes, in hexadecimal; read once for as long as the file is not changed."""
     with open(open_regular(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        facts = os.fstat(file.fileno())
+        identity = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if identity not in _DIGESTS:
+            _DIGESTS[identity] = hashlib.file_digest(file, "sha256").hexdigest()
+        return _DIGESTS[identity]
+
+
+_DIGESTS: dict[tuple[int, ...], str] = {}
+"""A clip is looked at again for each of its legs, and can be large."""
 
 
 def _single_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -351,6 +351,19 @@ batch_options = _together(
         help="Refuse pictures of more pixels than this.  [default: 64000000]",
     ),
     click.option(
+        "--ray",
+        metavar="local|auto|ADDRESS",
+        help="Render on a Ray cluster: one of this machine alone, the one it is in, or that at"
+        " ADDRESS. Takes the extra `ray`.",
+    ),
+    click.option(
+        "--gpus",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="N",
+        help="GPUs of each Ray worker; 0.5 lets two share one.  [default: none]",
+    ),
+    click.option(
         "--restart",
         is_flag=True,
         help="Begin anew what an earlier run left unfinished.",

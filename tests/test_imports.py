@@ -18,8 +18,8 @@ ROOT = Path(dreamflow.__file__).parent
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"batch", "caption", "checkpoint", "compare", "film", "job", "job_folder", "journal",
-                "measure", "plan", "plots", "preview", "render", "report", "sheets", "watch",
-                "work", "workers", "zoom", "zoom_job"},
+                "measure", "plan", "plots", "preview", "ray_engine", "render", "report", "sheets",
+                "watch", "work", "workers", "zoom", "zoom_job"},
     "description": {"complaints", "cycles", "manifest", "preset", "strict_yaml"},
     "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",

@@ -1,0 +1,227 @@
+"""The same tasks on a Ray cluster: an actor for each worker, found room for by Ray.
+
+Inputs, presets' files and results lie on a folder that all nodes see under one path, and all nodes
+have the same dreamflow. What travels is a request and a few bytes for each frame; chunks and states
+stay in the job's folder. So a node that dies costs the leg that it was at, from the last chunk on;
+and if the driver dies, the same command goes on from the journals.
+
+Imported when `--ray` is given, and never else: Ray is the extra `ray`.
+
+**What limits a thousand GPUs.** The time of N legs of s seconds on W workers is about
+    T = N/W (s + h) + start + tail,   as long as   W <= (s + h) / d,
+with h what a leg costs its worker besides its frames (opening clip and network: about a second), d
+what it costs the driver, start the time until the actors run, and tail the last leg of the longest
+part. Measured by `tests/bench/ray_scale.py` on two cores (Ray 2.60, sleeping tasks on 1, 2 and 4
+simulated nodes): see README. Bytes over Ray: `bytes_per_frame` below. So the driver is not the
+limit; the shared folder is: each frame is read once (its compressed source) and written once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dreamflow.errors import UnavailableError
+from dreamflow.interrupts import SIGNALS
+from dreamflow.job import VideoRequest
+from dreamflow.preset import Preset
+from dreamflow.work import Done, Failed, Lost, Message, Task, perform
+
+BUNDLE_SECONDS = 0.5
+"""How long an actor collects what it has to say: a thousand of them would talk a driver down."""
+
+# Nothing is to be told to anybody; and no actor without a GPU is to be warned of that.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+Perform = Callable[[Any], Generator[Message, None, None]]
+
+
+def load() -> Any:
+    """The module `ray`, set up to be quiet; raises UnavailableError if it is not installed."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    try:
+        import ray
+    except ImportError:
+        raise UnavailableError("--ray needs Ray: pip install 'dreamflow[ray]'") from None
+    return ray
+
+
+class RayPool:
+    """Actors on the cluster at `address`, with `threads` CPUs and `gpus` GPUs each.
+
+    `local` is a cluster of this machine alone, that lasts as long as the pool; `auto` the one that
+    this machine is a node of. There are as many actors as the cluster has room for, `most` at most;
+    what it has room for is looked at time and again.
+
+    Raises UnavailableError where there is no such cluster.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        threads: int,
+        gpus: float = 0.0,
+        most: int | None = None,
+        do: Perform = perform,
+    ) -> None:
+        self._ray = load()
+        self._address, self._threads, self._gpus, self._most = address, threads, gpus, most
+        self._do = do
+        self._free: list[Any] = []
+        self._busy: dict[int, Any] = {}
+        self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
+        self._size, self._sized = 0, float("-inf")
+
+    def __enter__(self) -> Self:
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            self._ray.init(**self._how_to_connect())
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UnavailableError(
+                f"no Ray cluster at {self._address!r}: {reason} (start one with "
+                "`ray start --head`, or use --ray local)"
+            ) from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():  # Ray takes SIGTERM for itself
+                    signal.signal(number, handler)
+        self._actor = self._ray.remote(
+            num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0, max_task_retries=0
+        )(_Actor)
+        return self
+
+    def _how_to_connect(self) -> dict[str, Any]:
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        if self._address != "local":
+            return {"address": self._address, **quiet}
+        room = {"num_cpus": self._threads * (self._most or 1)}
+        memory = {"object_store_memory": 100 << 20}  # nothing large is ever put there
+        return {"address": "local", "include_dashboard": False, **room, **memory, **quiet}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for actor in (*self._free, *self._busy.values()):
+            with contextlib.suppress(Exception):  # one that is gone already
+                self._ray.kill(actor)
+        self._ray.shutdown()
+
+    @property
+    def idle(self) -> int:
+        return self._room() - len(self._busy)
+
+    def _room(self) -> int:
+        """Actors that the cluster has room for; nodes come and go."""
+        if time.monotonic() - self._sized > 1:
+            there = self._ray.cluster_resources()
+            found = there.get("CPU", 0) / self._threads
+            if self._gpus:
+                found = min(found, there.get("GPU", 0) / self._gpus)
+            self._size, self._sized = int(found), time.monotonic()
+        return self._size if self._most is None else min(self._size, self._most)
+
+    def start(self, task: Task) -> None:
+        actor = self._free.pop() if self._free else self._actor.remote(self._do)
+        self._busy[task.number] = actor
+        said = actor.perform.options(num_returns="streaming").remote(_anywhere(task))
+        listener = threading.Thread(target=self._listen, args=(task.number, said), daemon=True)
+        listener.start()
+
+    def _listen(self, number: int, said: Any) -> None:
+        """Pass on what an actor says, to its end."""
+        try:
+            for reference in said:
+                self._heard.put((number, self._ray.get(reference)))
+        except self._ray.exceptions.RayActorError as error:
+            text = str(error).strip().splitlines()[-1]
+            self._heard.put((number, (Lost(f"its worker or node is gone ({text[:200]})"),)))
+        except Exception as error:
+            text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:200]}"
+            self._heard.put((number, (Lost(f"its worker is not to be reached ({text})"),)))
+
+    def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
+        with contextlib.suppress(queue.Empty):
+            number, messages = self._heard.get(timeout=timeout)
+            while True:
+                for message in messages:
+                    if isinstance(message, Done | Failed | Lost):
+                        self._over(number, message)
+                    yield number, message
+                number, messages = self._heard.get_nowait()
+
+    def _over(self, number: int, message: Message) -> None:
+        actor = self._busy.pop(number)
+        if not isinstance(message, Lost):
+            self._free.append(actor)
+
+
+class _Actor:
+    """A worker on a node. Its network stays loaded from one leg of a film to the next."""
+
+    def __init__(self, do: Perform) -> None:
+        self._do = do
+
+    def perform(self, task: Any) -> Iterator[tuple[Message, ...]]:
+        yield from bundled(self._do(task))  # Ray wants to see a `yield`
+
+
+def bundled(messages: Iterator[Message]) -> Iterator[tuple[Message, ...]]:
+    """The messages, those of half a second together."""
+    bundle: list[Message] = []
+    since = time.monotonic()
+    for message in messages:
+        bundle.append(message)
+        over = isinstance(message, Done | Failed | Lost)
+        if over or time.monotonic() - since >= BUNDLE_SECONDS:
+            yield tuple(bundle)
+            bundle, since = [], time.monotonic()
+    if bundle:
+        yield tuple(bundle)
+
+
+def _anywhere(task: Task) -> Task:
+    """The task with full paths: who does it has another working folder."""
+    request = replace(
+        task.request,
+        target=_full(task.request.target),
+        preset=_with_full_paths(task.request.preset),
+    )
+    if isinstance(request, VideoRequest):
+        return replace(task, request=replace(request, source=request.source.absolute()))
+    if isinstance(request.seed, Path):
+        request = replace(request, seed=request.seed.absolute())
+    return replace(task, request=request)
+
+
+def _full(target: str) -> str:
+    """A trailing slash tells a folder of pictures."""
+    return os.path.abspath(target) + "/" * target.endswith("/")
+
+
+def _with_full_paths(preset: Preset) -> Preset:
+    name, colon, file = preset.network.partition(":")
+    changes = {"network": f"{name}:{os.path.abspath(file)}"} if colon else {}
+    if preset.audio:
+        changes["audio"] = os.path.abspath(preset.audio)
+    return preset.model_copy(update=changes)
