@@ -32,7 +32,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from dreamflow.errors import UnavailableError
-from dreamflow.interrupts import SIGNALS
 from dreamflow.job import VideoRequest
 from dreamflow.preset import Preset
 from dreamflow.work import Done, Failed, Lost, Message, Task, perform
@@ -90,7 +89,7 @@ class RayPool:
         self._size, self._sized = 0, float("-inf")
 
     def __enter__(self) -> Self:
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(**self._how_to_connect())
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -101,8 +100,7 @@ class RayPool:
             ) from None
         finally:
             if threading.current_thread() is threading.main_thread():
-                for number, handler in before.items():  # Ray takes SIGTERM for itself
-                    signal.signal(number, handler)
+                signal.signal(signal.SIGTERM, before)  # Ray takes it for itself
         self._actor = self._ray.remote(
             num_cpus=self._threads, num_gpus=self._gpus, max_restarts=0, max_task_retries=0
         )(_Actor)
@@ -114,7 +112,8 @@ class RayPool:
             return {"address": self._address, **quiet}
         room = {"num_cpus": self._threads * (self._most or 1)}
         memory = {"object_store_memory": 100 << 20}  # nothing large is ever put there
-        return {"address": "local", "include_dashboard": False, **room, **memory, **quiet}
+        alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        return {"address": "local", **alone, **room, **memory, **quiet}
 
     def __exit__(
         self,
