@@ -31,15 +31,20 @@ from dreamflow.errors import (
 )
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
+    DEFAULT_PRESET,
+    DEFAULT_ZOOM_PRESET,
     PATH,
     at_option,
     batch_options,
     clip_options,
+    clip_or_seed_argument,
     computing_options,
     job_options,
     output_option,
     overwrite_option,
     part_options,
+    preview_options,
+    previewing_options,
     processors,
     rendering_options,
     seed_argument,
@@ -231,17 +236,18 @@ def zoom(interrupts: Interrupts, progress: str, target: str, live: bool, **optio
 
 def _zoom_request(
     picture: Path | None,
+    *,
     solid: Solid | None,
     noise: Literal["pink", "white"] | None,
-    *,
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None,
     **rest: Any,
 ) -> ZoomRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
         preset = preset.model_copy(update={"audio": str(sound)})
     from dreamflow.seeds import Noise
@@ -262,20 +268,54 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @cli.command()
-@source_argument
-@clip_options
-@rendering_options
+@clip_or_seed_argument
+@preview_options
+@previewing_options
 @click.pass_obj
-def preview(interrupts: Interrupts, source: Path, progress: str, **options: Any) -> None:
-    """Show in seconds how the dream will move with the clip IN, without dreaming it.
+def preview(interrupts: Interrupts, source: Path | None, progress: str, **options: Any) -> None:
+    """Show in seconds how the dream of IN will move, without dreaming it.
 
-    A lattice is carried as the dream would be, over three dreamed stills and the preset's curves.
-    A long clip is shown in three passages. SIZE is that of the moving picture, 640 by default.
+    For a clip a lattice is carried as the dream would be; for a picture, a colour or noise the
+    camera's path is shown that a zoom would take. Beside it are three dreamed stills, below it the
+    preset's curves. A long film is shown in three passages.
     """
-    request = _request(source, **options)
-    from dreamflow.preview import render_preview
+    if _is_seed(source, options):
+        from dreamflow import zoom_preview
 
-    _follow(render_preview(request), request, progress, interrupts)
+        wanted = _only_for_zooms_or_clips(options, _OF_CLIPS, "clips, and this is a zoom")
+        request = _zoom_request(
+            source, **{**wanted, "name": options["name"] or DEFAULT_ZOOM_PRESET}
+        )
+        events = zoom_preview.render_preview(request)
+    else:
+        from dreamflow import preview
+
+        wanted = _only_for_zooms_or_clips(options, _OF_ZOOMS, "zooms, and IN is a clip")
+        if source is None:
+            raise UsageError("what of? name a clip or a picture IN, or give --solid or --noise")
+        request = _request(source, **{**wanted, "name": options["name"] or DEFAULT_PRESET})
+        events = preview.render_preview(request)
+    _follow(events, request, progress, interrupts)
+
+
+_OF_CLIPS = ("start", "end", "flow_cache", "flow_files", "allow_truncated", "strict")
+_OF_ZOOMS = ("frames", "duration", "solid", "noise", "loop", "ping_pong")
+
+
+def _is_seed(source: Path | None, options: dict[str, Any]) -> bool:
+    from dreamflow.video.sequences import is_picture
+
+    return bool(options["solid"] or options["noise"] or (source and is_picture(source)))
+
+
+def _only_for_zooms_or_clips(
+    options: dict[str, Any], others: Sequence[str], whose: str
+) -> dict[str, Any]:
+    """The options without those of the other kind, which must not have been given."""
+    for key in others:
+        if options[key]:
+            raise UsageError(f"--{key.replace('_', '-')} is for {whose}")
+    return {key: value for key, value in options.items() if key not in others}
 
 
 def _request(
@@ -285,29 +325,27 @@ def _request(
     name: str,
     overrides: Sequence[str],
     seed: int | None,
+    mask: Path | None,
     sound: Path | None = None,
     **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed)
+    preset = _preset(name, overrides, seed, mask)
     if sound is not None:
-        preset = _with_sound(preset, sound)
+        preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
 
     return VideoRequest(source, target, preset, **_given(rest))
 
 
-def _preset(name: str, overrides: Sequence[str], seed: int | None) -> Preset:
+def _preset(
+    name: str, overrides: Sequence[str], seed: int | None, mask: Path | None = None
+) -> Preset:
     from dreamflow import preset
 
     seeded = [] if seed is None else [f"seed={seed}"]
-    return preset.load(name, overrides=[*overrides, *seeded])
-
-
-def _with_sound(preset: Preset, sound: Path) -> Preset:
-    if not preset.sound_expressions():
-        logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
-    return preset.model_copy(update={"audio": str(sound)})
+    look = preset.load(name, overrides=[*overrides, *seeded])
+    return look if mask is None else look.model_copy(update={"mask": str(mask)})
 
 
 def _follow(
@@ -323,14 +361,21 @@ def _follow(
     frames, kept = 0, None
     with closing(events), view(progress) as show, interrupts.patiently():
         for event in events:
+            if isinstance(event, Started) and event.resumes_at is not None:
+                kept = event.resumes_at
+                _say(f"resuming at frame {kept} of {event.info.frame_count}")
             show(event)
             frames += isinstance(event, RenderedFrame)
             if isinstance(event, Saved):
                 kept = event.frame_count
-            elif isinstance(event, Started):
-                kept = event.resumes_at
             if not isinstance(event, Finished):
                 interrupts.check(_stopped(frames, kept, request))
+
+
+def _say(text: str) -> None:
+    """A line on stderr, unless warnings are too much already."""
+    if logger.isEnabledFor(logging.WARNING):
+        print(f"dreamflow: {text}", file=sys.stderr, flush=True)
 
 
 def _stopped(frames: int, kept: int | None, request: VideoRequest | ZoomRequest) -> str:
@@ -715,7 +760,14 @@ def _read_recipe(text: str, output: Path) -> tuple[dict[str, Any], str]:
 
 @cli.group()
 def presets() -> None:
-    """List, show, check and draw presets."""
+    """List, show, check and draw presets.
+
+    A number in a preset may be keyframes such as 0:(1), 60:(2) or an expression of t (frame), s
+    (seed), max_f (last frame), sec, fps, pi, e and audio.rms, .bass, .mid, .treble, .onset, .beat.
+    Its functions: sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh
+    log log2 log10 log1p exp expm1 sqrt abs floor ceil trunc round sign hypot fmod where min max
+    clip saw tri square pulse cycle noise beat.
+    """
 
 
 @presets.command("list")
@@ -736,11 +788,13 @@ def list_presets() -> None:
 @set_option
 @voice
 def show_preset(name: str, overrides: Sequence[str]) -> None:
-    """Print a preset with every value spelled out, and where each comes from."""
+    """Print a preset with every value spelled out, and where each comes from.
+
+    The text is a preset: saved beside FILE, from where it names its files, it renders the same.
+    """
     from dreamflow import preset
 
-    loaded, origins = preset.load_with_origins(name, overrides=overrides)
-    write_out(preset.annotated(loaded, origins).rstrip())
+    write_out(preset.shown(name, overrides=overrides).rstrip())
 
 
 @presets.command("check")
@@ -760,13 +814,20 @@ def check_presets(files: Sequence[str]) -> None:
 
 
 def _check_preset(name: str) -> None:
-    """Raise PresetError for what is wrong in a preset, network and layers included."""
+    """Raise PresetError for what is wrong in a preset: files, curves, network, layers."""
     from dreamflow import preset
 
     loaded = preset.load(name)
     from dreamflow.render import check_names
 
-    check_names(loaded)
+    wrong: list[str] = []
+    for check in (preset.check, check_names):
+        try:
+            check(loaded)
+        except PresetError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise PresetError("\n".join(wrong))
 
 
 @presets.command("sheet")
@@ -798,17 +859,28 @@ def sheet_of_presets(
 @click.argument("name", metavar="NAME|FILE")
 @output_option
 @span_options
+@click.option(
+    *("--audio", "sound"),
+    type=PATH,
+    metavar="FILE",
+    help="What `audio.*` in the preset listens to.  [default: the sound of CLIP]",
+)
 @set_option
 @overwrite_option
 @voice
 def plot_preset(
-    name: str, target: str, overrides: Sequence[str], overwrite: bool, **span: Any
+    name: str,
+    target: str,
+    overrides: Sequence[str],
+    sound: Path | None,
+    overwrite: bool,
+    **span: Any,
 ) -> None:
     """Draw the curves and layer weights of a preset over a render, as a picture."""
     from dreamflow import plots
 
-    length = plots.Span(**span)
-    plots.plot_preset(name, Path(target), length, overrides=overrides, overwrite=overwrite)
+    how = {"overrides": overrides, "sound": sound, "overwrite": overwrite}
+    plots.plot_preset(name, Path(target), plots.Span(**span), **how)
 
 
 @presets.command()

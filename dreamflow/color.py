@@ -32,7 +32,8 @@ class ColorStatistics:
     @classmethod
     def of(cls, image: Tensor) -> "ColorStatistics":
         """Those of an sRGB image in 0..1, from every n-th pixel where it is large."""
-        lab = to_lab(_sample(image))
+        sample = _sample(image)
+        lab = _lab_with_opencv(sample) if image.device.type == "cpu" else to_lab(sample)
         spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
         return cls(mean, spread)
 
@@ -81,10 +82,10 @@ def with_shoulders(image: Tensor) -> Tensor:
     Values within `_SHOULDER` of an end run into it along an exponential of the same slope; the rest
     stays as it is. Without it a picture that feeds on itself piles up at both ends.
     """
-    toe = _SHOULDER * torch.exp(image.clamp(max=_SHOULDER) / _SHOULDER - 1)
-    top = _SHOULDER * torch.exp((1 - image).clamp(max=_SHOULDER) / _SHOULDER - 1)
-    bent = torch.where(image < _SHOULDER, toe, image)
-    return torch.where(image > 1 - _SHOULDER, 1 - top, bent)
+    inwards = 0.5 - image
+    from_end = (0.5 - inwards.abs()).clamp_(max=_SHOULDER)
+    lift = torch.exp(from_end / _SHOULDER - 1).mul_(_SHOULDER).sub_(from_end)  # 0 further inside
+    return image + torch.copysign(lift, inwards)
 
 
 def _scale(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
@@ -105,6 +106,13 @@ def _scale_with_opencv(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
     back = cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)
     changed = cv2.add(cv2.subtract(moved, back, dst=back), pixels, dst=moved)
     return torch.from_numpy(changed).permute(2, 0, 1)[None]
+
+
+def _lab_with_opencv(image: Tensor) -> Tensor:
+    """`to_lab` in a tenth of the time, within 0.1."""
+    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    lab = cv2.cvtColor(pixels.clip(0, 1), cv2.COLOR_RGB2Lab)
+    return torch.from_numpy(lab).permute(2, 0, 1)[None]
 
 
 def to_lab(image: Tensor) -> Tensor:

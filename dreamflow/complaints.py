@@ -7,46 +7,57 @@ become lines such as `night.yaml:9:17: seed: must be a whole number from 0 to 9,
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from dreamflow import settings
-from dreamflow.strict_yaml import Mapping, Mark, Node, Problem, quoted, written
+from dreamflow.strict_yaml import Mapping, Mark, Node, Problem, Scalar, quoted, written
 from dreamflow.strict_yaml import Sequence as List
 
 Path = list[int | str]
 """Where a value is in the tree: keys of mappings, places in lists."""
+Steps = tuple[int | str, ...]
+"""The same."""
 
 
-def causes(error: ValidationError, tags: Collection[str] = ()) -> list[Any]:
-    """What pydantic found, less the lists it calls too short only because items are not valid.
+Alike = Callable[[Path, list[str]], list[str]]
+"""What may have been meant by an unknown key at the end of a path, given those known there."""
 
+
+def causes(
+    error: ValidationError, tree: Mapping, outer: Steps = (), tags: Collection[str] = ()
+) -> list[Any]:
+    """What pydantic found in what stands at `outer`, less what it says of lists as a whole.
+
+    That one is too short, or is no word such as `all`, follows from items that are not valid.
     `tags` are its names for the arms of choices, which are no steps of the tree.
     """
     found: list[Any] = error.errors(include_url=False)
+    paths: list[Steps] = []
     for each in found:
-        each["loc"] = tuple(step for step in each["loc"] if step not in tags)
-    outer = {each["loc"][:at] for each in found for at in range(len(each["loc"]))}
-    return [each for each in found if each["type"] != "too_short" or each["loc"] not in outer]
+        inner = (step for step in each["loc"] if step not in tags)
+        each["loc"] = (*outer, *inner)
+        paths.append(tuple(locate(tree, each["loc"])[0]))
+    holders = {path[:at] for path in paths for at in range(len(path))}
+
+    def follows(each: Any, path: Steps) -> bool:
+        is_list = isinstance(locate(tree, path)[1], List)
+        return is_list and path in holders and each["type"] != "too_long"
+
+    return [each for each, path in zip(found, paths, strict=True) if not follows(each, path)]
 
 
-def explained(
-    error: Any,
-    tree: Mapping,
-    schema: dict[str, Any],
-    alike: Callable[[str, list[str]], list[str]],
-) -> Problem:
+def explained(error: Any, tree: Mapping, schema: dict[str, Any], alike: Alike) -> Problem:
     """A pydantic error as a person would put it, at the place it is about.
 
-    `schema` is the JSON Schema, without references, of what the tree should be; `alike` names what
-    may have been meant by an unknown key, given those that are known there.
+    `schema` is the JSON Schema, without references, of what the tree should be.
     """
     path, node, mark = locate(tree, error["loc"])
     name = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
-        return Problem(mark, _unknown_key(path, schema, alike))
+        return Problem(mark, _unknown_key(path, tree, schema, alike))
     if error["type"] == "missing":
         missing = [*path, error["loc"][len(path)]]
         text = f"{'.'.join(map(str, missing))} is missing; give {allowed(schema, missing)}"
@@ -57,9 +68,15 @@ def explained(
         what = written(node)
         if error["type"] in ("too_short", "too_long") and isinstance(node, List) and node.items:
             what = f"a list of {len(node.items)}"
+        if error["type"] == "int_type" and isinstance(node, Scalar) and _is_whole(node.value):
+            what = f"{what}: write it without a point"
         text = f"must be {allowed(schema, path)}, not {what}"
     said = not name or node.mark == set_mark(name)
     return Problem(node.mark, text if said else f"{name}: {text}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def set_mark(key: str) -> Mark:
@@ -83,19 +100,34 @@ def locate(tree: Mapping, loc: Sequence[int | str]) -> tuple[Path, Node, Mark]:
         elif isinstance(node, List) and isinstance(step, int):
             node = node.items[step]
             mark = node.mark
+        elif isinstance(node, List):
+            continue  # pydantic's name for what a setting may be, here a list
         else:
-            break  # a key that is missing, or pydantic's name for one arm of a union
+            break  # a key that is missing, or such a name for what is no list
         path.append(step)
     return path, node, mark
 
 
-def _unknown_key(
-    path: Path, schema: dict[str, Any], alike: Callable[[str, list[str]], list[str]]
-) -> str:
-    *outer, key = path
-    known = list(dict.fromkeys(key for arm in arms(schema_at(schema, outer)) for key in arm))
-    hint = did_you_mean(alike(str(key), known)) or f" (allowed: {', '.join(known)})"
-    return f"unknown key {quoted(str(key))}{hint}"
+def _unknown_key(path: Path, tree: Mapping, schema: dict[str, Any], alike: Alike) -> str:
+    *outer, last = path
+    key = str(last)
+    there = arms(schema_at(schema, outer))
+    _, holder, _ = locate(tree, outer)
+    beside = holder.entries.keys() if isinstance(holder, Mapping) else set()
+    known = _meant([arm for arm in there if key not in arm], beside)
+    all_known = f" (allowed: {', '.join(known)})"
+    others = {name for arm in there if key in arm for name in arm}
+    if others and (rivals := (set(known) - others) & beside):
+        rival = next(name for name in known if name in rivals)
+        return f"key {quoted(key)} does not go with {quoted(rival)}{all_known}"
+    return f"unknown key {quoted(key)}{did_you_mean(alike(path, known)) or all_known}"
+
+
+def _meant(among: list[dict[str, Any]], keys: Iterable[str]) -> list[str]:
+    """The keys of what a mapping shares most with, of all it may be; of all if it shares none."""
+    shared = [len(arm.keys() & keys) for arm in among]
+    best = [among[shared.index(max(shared))]] if any(shared) else among
+    return list(dict.fromkeys(key for arm in best for key in arm))
 
 
 def nearest(word: str, known: Collection[str], most: int = 3) -> list[str]:

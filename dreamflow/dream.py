@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import objectives, warp
+from dreamflow import masks, objectives, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
+from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.settings import Dream
 
@@ -40,8 +41,9 @@ def dream(
     terms: Sequence[Term],
     settings: Dream,
     seed: Seed = (0, 0),
+    mask: Mask | None = None,
 ) -> Tensor:
-    """Dream on `image` and return it with what was dreamed.
+    """Dream on `image` and return it with what was dreamed, as much as the `mask` lets grow.
 
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1.
@@ -50,17 +52,18 @@ def dream(
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
     """
     height, width = image.shape[-2:]
-    image = _pad_to(image, extractor.minimum_side).clamp(0, 1)
-    dreamed, detail = image, None
-    for octave, size in octave_sizes(image.shape[-2:], settings, extractor.minimum_side):
-        base = warp.resize(image, size)
+    whole = _pad_to(image, extractor.minimum_side).clamp(0, 1)
+    dreamed, detail = whole, None
+    for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
+        base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
         for step in range(settings.steps if here else 0):
             shift = draw_shift((*seed, octave, step), settings.jitter)
-            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1])
+            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1], mask)
         detail = dreamed - base
-    return dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
+    return masks.kept(mask, image, dreamed)
 
 
 def octave_sizes(
@@ -95,8 +98,9 @@ def ascend(
     settings: Dream,
     shift: tuple[int, int],
     frame: int = 0,
+    mask: Mask | None = None,
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, add it, shift back, clamp to 0..1."""
+    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1."""
     shifted = roll(image, shift).requires_grad_(True)
     features = extractor(shifted, {term.layer for term in terms})
     score = objectives.total(terms, features)
@@ -112,6 +116,8 @@ def ascend(
         )
     down, right = shift
     step = roll(gradient, (-down, -right))
+    if mask is not None:
+        step = step * mask.at(step)
     levels = settings.step_size / 255 * objectives.share(terms)
     scaled = levels / max(float(scale), torch.finfo(scale.dtype).tiny)
     return torch.add(image, step, alpha=scaled).clamp_(0, 1)

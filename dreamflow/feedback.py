@@ -16,6 +16,7 @@ from dreamflow.camera import Border, Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
+from dreamflow.masks import Mask
 from dreamflow.settings import Follow
 
 
@@ -63,15 +64,16 @@ def follow(
     settings: Follow,
     reference_frames: float,
     move: Move = STANDING,
+    mask: Mask | None = None,
 ) -> Tensor:
     """The start image of the frame after `carry`: its source with the carried dream on it.
 
     `reference_frames` at the reference rate, which `decay` is meant for, have passed between them.
     """
-    carried = _carried(carry, correspondence, move)
-    mask = soften(correspondence.reliable, settings.softness)
+    carried = _carried(carry, correspondence, move, mask)
+    followed = soften(correspondence.reliable, settings.softness)
     kept = settings.decay**reference_frames
-    return (source + carried * mask * kept).clamp(0, 1)
+    return (source + carried * followed * kept).clamp(0, 1)
 
 
 def between(
@@ -80,6 +82,7 @@ def between(
     moves: tuple[Move, Move],
     share: float,
     settings: Follow,
+    mask: Mask | None = None,
 ) -> Tensor:
     """The residual of a frame that was not dreamed, from the dreamed ones before and after it.
 
@@ -90,16 +93,29 @@ def between(
         soften(each.reliable, settings.softness) * weight
         for each, weight in zip(found, (1 - share, share), strict=True)
     )
-    first, second = map(_carried, neighbours, found, moves)
+    first, second = map(_carried, neighbours, found, moves, (mask, mask))
     return (first * early + second * late) / (early + late).clamp(min=_LEAST_WEIGHT)
 
 
-def _carried(carry: Carry, correspondence: Correspondence, move: Move) -> Tensor:
-    """The residual on the current frame's grid, not yet masked, in one resampling."""
+def _carried(carry: Carry, correspondence: Correspondence, move: Move, mask: Mask | None) -> Tensor:
+    """The residual on the current frame's grid, not yet faded, in one resampling.
+
+    What comes from where the mask is lighter than here is weakened to what may be dreamed here.
+    """
+    carried = _pulled(carry.residual, correspondence, move)
+    if mask is None:
+        return carried
+    here = mask.at(carried)
+    there = _pulled(here, correspondence, move)
+    return carried * (here / there.clamp(min=_LEAST_WEIGHT)).clamp(max=1)
+
+
+def _pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
+    """An image of the last frame on the current one's grid."""
     flow = correspondence.flow_to_previous
     if np.array_equal(move.by, STANDING.by):
-        return warp.backward(carry.residual, flow)
-    return camera.move_along(carry.residual, flow, move.by, move.border)
+        return warp.backward(image, flow)
+    return camera.move_along(image, flow, move.by, move.border)
 
 
 def soften(mask: Tensor, sigma: float) -> Tensor:

@@ -29,7 +29,7 @@ from dreamflow.errors import StorageError
 from dreamflow.feedback import Canvas, Carry
 from dreamflow.frames import Array, Box, VideoInfo
 from dreamflow.job_folder import KEPT_STATES, JobFolder, is_placed
-from dreamflow.render import RenderedFrame
+from dreamflow.render import Engine, RenderedFrame
 from dreamflow.settings import Output
 from dreamflow.video import writer
 from dreamflow.video.ffmpeg import FFmpegError, open_regular
@@ -520,7 +520,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def fingerprint(
-    facts: Mapping[str, Any], info: VideoInfo, codec: Codec, inputs: Sequence[Path]
+    facts: Mapping[str, Any], engine: Engine, info: VideoInfo, codec: Codec, inputs: Sequence[Path]
 ) -> dict[str, str]:
     """All that makes two renders the same, in words: of `facts`, as a recipe holds them, and of
     what they leave out."""
@@ -530,6 +530,7 @@ def fingerprint(
     known |= dict(_single_values(settings))
     known |= {
         "opencv": cv2.__version__,
+        "flow": engine.flow.fingerprint,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "frames": info.frame_count,
         "first frame": info.first_index,

@@ -7,9 +7,11 @@ its first frame: `between(a, b)` at p points to where a's pixel p lies in b, so 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,76 +19,199 @@ import torch
 from torch import Tensor
 
 from dreamflow import vectors
+from dreamflow.errors import UsageError
+from dreamflow.frames import Box
+from dreamflow.settings import Follow
 
-GreyFlow = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Frames = tuple[int, int]
+"""Source indices of the frame that a flow starts from and the one it leads to."""
 
-
-def _dis(quality: int) -> Callable[[], GreyFlow]:
-    """Dense inverse search (Kroeger et al. 2016, arXiv:1603.03590)."""
-
-    def create() -> GreyFlow:
-        search = cv2.DISOpticalFlow.create(quality)
-        return lambda first, second: search.calc(first, second, None)  # type: ignore[call-overload]
-
-    return create
+# ── where flow comes from ────────────────────────────────────────────────────────────────────────
 
 
-def _farneback() -> GreyFlow:
+class FlowSource(ABC):
+    """Gives the flow between two frames of any size: searched for, kept from before, or read."""
+
+    fingerprint: str
+    """Tells apart what can give other vectors for the same two pictures."""
+
+    @abstractmethod
+    def between(self, first: Tensor, second: Tensor, frames: Frames | None = None) -> Tensor:
+        """Flow from image `first` to image `second`, both `[1, 3, H, W]`: `[1, 2, H, W]`.
+
+        `frames` says which ones they are, which only flow from files needs to know.
+        """
+
+    def both_ways(
+        self, first: Tensor, second: Tensor, frames: Frames | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Flow from `first` to `second` and back, each on its own grid."""
+        there = self.between(first, second, frames)
+        return there, self.between(second, first, frames and (frames[1], frames[0]))
+
+
+Search = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Vectors `[H, W, 2]` from one picture to another, both RGB uint8 `[H, W, 3]`."""
+
+
+def _of_greys(search: Search) -> Search:
+    """A search that looks at brightness; small pictures are continued by their edge."""
+
+    def find(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        height, width, _ = first.shape
+        greys = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (first, second))
+        return search(*map(vectors.padded, greys))[:height, :width]
+
+    return find
+
+
+def _dis(quality: str, _device: torch.device) -> Search:
+    """Dense inverse search (Kroeger et al. 2016, arXiv:1603.03590).
+
+    `fine` goes on where OpenCV's presets end: down to whole pixels, as the paper's fourth operating
+    point does.
+    """
+    presets = {
+        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    }
+
+    def find(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        # Anew for each pair, which costs nothing: a small picture changes a search for good.
+        search = cv2.DISOpticalFlow.create(presets.get(quality, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+        if quality == "fine":
+            search.setFinestScale(0)
+        return search.calc(first, second, None)  # type: ignore[call-overload]
+
+    return _of_greys(find)
+
+
+def _farneback(_quality: str, _device: torch.device) -> Search:
     """Polynomial expansion (Farnebäck 2003)."""
     options = {"pyr_scale": 0.5, "levels": 5, "winsize": 15, "iterations": 3, "poly_n": 7,
                "poly_sigma": 1.5, "flags": 0}  # fmt: skip
-    return lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, **options)  # type: ignore[call-overload]
+    return _of_greys(
+        lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, **options)  # type: ignore[call-overload]
+    )
 
 
-def _none() -> GreyFlow:
+def _raft(name: str, _quality: str, device: torch.device) -> Search:
+    """Recurrent all-pairs field transforms (Teed & Deng 2020); see `raft`."""
+    from dreamflow import raft  # half a second to import, and its network to load
+
+    return raft.build(name, device)
+
+
+def _none(_quality: str, _device: torch.device) -> Search:
     """No motion: the dream stays where it is on the screen."""
-    return lambda first, _: np.zeros((*first.shape, 2), np.float32)
+    return lambda first, _: np.zeros((*first.shape[:2], 2), np.float32)
 
 
-METHODS: dict[str, Callable[[], GreyFlow]] = {
-    "dis": _dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+METHODS: dict[str, Callable[[str, torch.device], Search]] = {
+    "dis": _dis,
     "farneback": _farneback,
+    "raft_small": partial(_raft, "raft_small"),
+    "raft_large": partial(_raft, "raft_large"),
     "none": _none,
 }
-_EDGE_REACH = 2
+"""What can be searched with: each takes a quality and a device."""
+_BESIDE = {"dis", "farneback"}
+"""Those of which two run side by side: torch has its own threads, and counts them per thread."""
+STEPS_PER_PIXEL = 64
+"""Vectors are rounded to these: half a step is a tenth of what the best method errs by, a scene
+that stands still stays still to the bit, and a cache takes a fifth of the room."""
 
 
-class FlowMethod:
-    """One of `METHODS`, ready for frames of any size: small ones are padded by their edge."""
+class FlowMethod(FlowSource):
+    """A search of `METHODS`, ready for frames of any size.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        # One for each direction: a search keeps its pyramids, so that two calls need two of them.
-        self._there, self._back = METHODS[name](), METHODS[name]()
+    `size` is the long side at which it looks at most; `full` is that of the frames. Raises
+    UnavailableError where its weights cannot be had.
+    """
 
-    def between(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow from image `first` to image `second`, both `[1, 3, H, W]`: `[1, 2, H, W]`."""
-        return _as_flow(self._there(_grey(first), _grey(second)), first)
+    def __init__(
+        self,
+        name: str,
+        *,
+        quality: str = "medium",
+        size: int | str = "full",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.name, self._size = name, size
+        device = torch.device(device)
+        self._search = METHODS[name](quality, device)
+        # The searches split their work by threads, so that other vectors come of other numbers.
+        threads = f"{cv2.getNumThreads()} {torch.get_num_threads()}"
+        versions = f"{cv2.__version__} {torch.__version__}"
+        weights = getattr(self._search, "weights_sha256", "")
+        facts = (name, quality, size, device.type, threads, versions, weights, STEPS_PER_PIXEL)
+        self.fingerprint = " ".join(map(str, facts))
 
-    def both_ways(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow from `first` to `second` and back, each on its own grid, computed side by side.
+    def between(self, first: Tensor, second: Tensor, frames: Frames | None = None) -> Tensor:
+        return self._found(first, second)
+
+    def both_ways(
+        self, first: Tensor, second: Tensor, frames: Frames | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As of any `FlowSource`, computed side by side where that pays.
 
         A search alone leaves part of a second core idle; two at a time take 0.84 of the time of one
         after the other.
         """
-        one, other = _grey(first), _grey(second)
+        if self.name not in _BESIDE:
+            return super().both_ways(first, second, frames)
         with ThreadPoolExecutor(1) as beside:
-            back = beside.submit(self._back, other, one)
-            there = self._there(one, other)
-        return _as_flow(there, first), _as_flow(back.result(), second)
+            back = beside.submit(self._found, second, first)
+            there = self._found(first, second)
+        return there, back.result()
+
+    def _found(self, first: Tensor, second: Tensor) -> Tensor:
+        pictures = (_small(rgb(image), self._size) for image in (first, second))
+        found = vectors.resized(self._search(*pictures), (first.shape[-2], first.shape[-1]))
+        steps = np.rint(found * np.float32(STEPS_PER_PIXEL))
+        # A sum, as -0.0 and 0.0 are not the same bits.
+        return as_flow(steps / np.float32(STEPS_PER_PIXEL) + np.float32(0), first.device)
 
 
-def _as_flow(found: np.ndarray, image: Tensor) -> Tensor:
-    """`[h, w, 2]` of a padded picture -> flow of the unpadded `image`, on its device."""
-    height, width = image.shape[-2:]
-    cropped = np.ascontiguousarray(found[:height, :width])
-    return torch.from_numpy(cropped).permute(2, 0, 1)[None].to(image.device)
+def create(settings: Follow, device: torch.device | str = "cpu") -> FlowMethod:
+    """The search that a preset asks for. Raises UsageError for flow that only files can give."""
+    if settings.flow == "files":
+        raise UsageError("follow.flow: files needs to know where they are: --flow-files FOLDER")
+    return FlowMethod(
+        settings.flow, quality=settings.flow_quality, size=settings.flow_size, device=device
+    )
 
 
-def _grey(image: Tensor) -> np.ndarray:
-    rgb = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    return vectors.padded(grey)
+def as_flow(found: np.ndarray, device: torch.device) -> Tensor:
+    """`[H, W, 2]` -> flow `[1, 2, H, W]`."""
+    return torch.from_numpy(np.ascontiguousarray(found)).permute(2, 0, 1)[None].to(device)
+
+
+def rgb(image: Tensor) -> np.ndarray:
+    """An image as the searches see it: uint8 `[H, W, 3]`."""
+    levels = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(levels.cpu().numpy())
+
+
+def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
+    """The picture with a long side of at most `limit`."""
+    height, width, _ = picture.shape
+    if limit == "full" or max(height, width) <= int(limit):
+        return picture
+    size = Box(int(limit), int(limit)).fit(width, height)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+# ── what of it to believe ────────────────────────────────────────────────────────────────────────
+
+_EDGE_REACH = 2
+"""Pixels around an occlusion in which a motion edge counts."""
+_MOVING = 0.02
+"""|∇w|² over which a place lies on the edge of what moves by more than about a pixel a frame."""
+_TRAIL_REACH = 3
+"""Pixels around such an edge in which a search may carry motion over it."""
+_OTHER_LEVELS = 14.0
+"""8-bit levels by which a colour is another one, over a neighbourhood of a pixel or two."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +224,12 @@ class Correspondence:
     """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot."""
 
 
-def correspond(method: FlowMethod, current: Tensor, previous: Tensor) -> Correspondence:
+def correspond(
+    method: FlowSource, current: Tensor, previous: Tensor, frames: Frames | None = None
+) -> Correspondence:
     """Flow both ways and the mask of Sundaram, Brox & Keutzer 2010 (section 3.1).
+
+    `frames` are the source indices of the two, in their order.
 
     With w the flow to the previous frame and w' the opposite flow sampled at its end, a pixel is
     occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, lies on a motion edge where
@@ -109,10 +238,14 @@ def correspond(method: FlowMethod, current: Tensor, previous: Tensor) -> Corresp
     Departure: a motion edge counts only within `_EDGE_REACH` pixels of an occlusion. Elsewhere
     (grass, cloth, a face that turns) both flows agree on the moving edge, and dropping the dream
     there, frame after frame, was the largest single cause of flicker: 0.27 -> 0.19 on a street
-    scene at equal settings.
+    scene at equal settings. Near them the pictures are asked as well (see `_trails`), for 3 to 9%
+    more flicker at lag 1 and as much at lag 5: of a dream on what moves 2 pixels a frame up to
+    three quarters stayed behind, now a hundredth.
     """
-    there, opposite = method.both_ways(current, previous)
-    reliable = torch.from_numpy(_reliable(_as_vectors(there), _as_vectors(opposite)))
+    there, opposite = method.both_ways(current, previous, frames)
+    flows = _as_vectors(there), _as_vectors(opposite)
+    mask = _reliable(*flows) & ~_trails(rgb(current), rgb(previous), flows[0])
+    reliable = torch.from_numpy(mask.astype(np.float32))
     return Correspondence(there, reliable[None, None].to(current.device))
 
 
@@ -122,7 +255,7 @@ def _as_vectors(flow: Tensor) -> np.ndarray:
 
 
 def _reliable(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
-    """Which vectors of `there` to believe, `[H, W]`, 1 or 0; both flows `[H, W, 2]`.
+    """Which vectors of `there` to believe, bool `[H, W]`; both flows `[H, W, 2]`.
 
     On the CPU, where the flow of most methods comes from; OpenCV takes a tenth of the time of the
     same in torch (a 5x5 maximum alone 0.1 ms against 7 ms at 480x270).
@@ -131,7 +264,21 @@ def _reliable(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
     edge = _gradient_square(there) > 0.01 * vectors.square_length(there) + 0.002
     reach = np.ones((2 * _EDGE_REACH + 1,) * 2, np.uint8)
     near_occlusion = cv2.dilate((~agreed).astype(np.uint8), reach) > 0
-    return (vectors.inside(there) & agreed & ~(edge & near_occlusion)).astype(np.float32)
+    return vectors.inside(there) & agreed & ~(edge & near_occlusion)
+
+
+def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Where a vector near a motion edge brings what is not there, `[H, W]`; pictures as of `rgb`.
+
+    Behind what moves a few pixels a frame both flows agree on moving the uncovered strip along with
+    it, as a search's patches and its smoothness carry the motion over the edge. The pictures tell:
+    what the vector brings has other colours. Elsewhere they are not asked, as light may change.
+    """
+    off = cv2.absdiff(current, vectors.pulled(previous, there)).astype(np.float32).mean(axis=2)
+    moving = _gradient_square(there) > _MOVING
+    near_edge = cv2.dilate(moving.astype(np.uint8), np.ones((2 * _TRAIL_REACH + 1,) * 2, np.uint8))
+    other = cv2.GaussianBlur(off, (0, 0), 1) > _OTHER_LEVELS
+    return other & (near_edge > 0)
 
 
 def _gradient_square(flow: np.ndarray) -> np.ndarray:

@@ -6,19 +6,22 @@ it is whole the output path is untouched.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import dreamflow
-from dreamflow import audio, caption, machine, shots
+from dreamflow import audio, caption, flow, machine, masks, shots
 from dreamflow import preset as presets
 from dreamflow.checkpoint import State
 from dreamflow.errors import BadMediaError, UsageError
@@ -41,7 +44,11 @@ from dreamflow.film import (
     make_leg,
     sha256,
 )
-from dreamflow.frames import Moment, VideoInfo, to_array, to_image
+from dreamflow.flow import FlowMethod, FlowSource
+from dreamflow.flow_cache import FlowCache
+from dreamflow.flow_files import FlowFiles
+from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
+from dreamflow.masks import Mask
 from dreamflow.networks import Extractor
 from dreamflow.preset import Preset
 from dreamflow.render import (
@@ -65,8 +72,14 @@ from dreamflow.video.writer import Codec
 
 __all__ = ["Conditions", "Finished", "Saved", "Started"]
 
+logger = logging.getLogger("dreamflow")
+
+Fit = Callable[[Array], Array]
+
 SETTLING_SECONDS = Fraction(1, 2)
 """How long before a wished moment a preview starts, so that its frame looks as in the render."""
+
+MakeFlow = Callable[[torch.device], FlowSource]
 
 MAX_RECIPE_BYTES = 65_000
 """What the least roomy of all outputs can hold: a JPEG's one comment."""
@@ -85,6 +98,18 @@ class VideoRequest(Conditions):
     rate: Fraction | None = None
     allow_truncated: bool = False
     strict: bool = False
+    flow_files: Path | None = None
+    """Folder of flow computed elsewhere (see `flow_files`), in the place of the preset's method."""
+    flow_cache: Path | None = None
+    """Folder that keeps the flow that was searched for, for the next render."""
+
+    @property
+    def look(self) -> Preset:
+        """The preset, saying so if flow comes from files."""
+        if self.flow_files is None:
+            return self.preset
+        follow = self.preset.follow.model_copy(update={"flow": "files"})
+        return self.preset.model_copy(update={"follow": follow})
 
 
 def render_video(request: VideoRequest) -> Generator[Event | Finished, None, None]:
@@ -153,11 +178,17 @@ def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Fi
         frames=frames,
         state=Carry,
         state_bytes=2 * IMAGE_BYTES * height * width,
-        fingerprint=fingerprint(known, info, codec, clip.files),
+        fingerprint=fingerprint(known, engine, info, codec, _read(request, clip)),
         preset=known["preset"],
         device=engine.device,
         extras=_extras(request, info, recipe(known, request.asked)),
     )
+
+
+def _read(request: VideoRequest, clip: Clip) -> list[Path]:
+    """The files that the pictures come from, besides those that the preset names."""
+    flow = sorted(request.flow_files.iterdir()) if request.flow_files else []
+    return [*clip.files, *(file for file in flow if file.is_file())]
 
 
 def _dreamed(
@@ -249,7 +280,10 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
-    engine = prepare(request.preset, rate, request.device, request.threads, sound=sound)
+    engine = prepare(
+        request.preset, rate, request.device, request.threads, sound=sound, make_flow=without_motion
+    )
+    engine = masked(engine, request)
     text = recipe(facts(engine), request.asked)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
@@ -261,7 +295,8 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
 
 def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:
     sound = sound_file(request.preset)
-    writer.check_input_survives(request.target, [*files, *([sound] if sound else [])])
+    read = [*files, *([sound] if sound else []), *mask_file(request.preset)]
+    writer.check_input_survives(request.target, read)
 
 
 def _sized(still: Still, request: VideoRequest) -> Still:
@@ -278,7 +313,8 @@ def dream_still(still: Still, engine: Engine) -> Still:
     full = to_image(still.pixels, engine.device)
     source = shrink(full, engine.preset.dream.size)
     residual = dream_from_scratch(engine, source, 0) - source
-    return Still(to_array(compose(full, residual), still.pixels.dtype.itemsize * 8), still.alpha)
+    image = compose(full, residual, engine.mask)
+    return Still(to_array(image, still.pixels.dtype.itemsize * 8), still.alpha)
 
 
 def prepare(
@@ -290,19 +326,66 @@ def prepare(
     frame_count: int = 1,
     first_index: int = 0,
     sound: SoundCurves | None = None,
+    make_flow: MakeFlow | None = None,
     extractor: Extractor | None = None,
 ) -> Engine:
-    """Set the process up (see `machine.tune`) and build the engine of a render."""
+    """Set the process up (see `machine.tune`) and build the engine of a render.
+
+    `make_flow` takes the place of the preset's flow method.
+    """
     machine.tune(threads)
+    chosen = machine.pick_device(device)
     return Engine.build(
         preset,
         rate,
-        machine.pick_device(device),
+        chosen,
         frame_count=frame_count,
         first_index=first_index,
         sound=sound,
+        flow=make_flow and make_flow(chosen),
         extractor=extractor,
     )
+
+
+def masked(engine: Engine, conditions: Conditions, fit: Fit = np.asarray) -> Engine:
+    """The engine with the mask that its preset names, if it names one.
+
+    `fit` makes weights `[H, W]` of the picture's size those of a frame's shape, where that is not
+    simply stretching. Errors as `read_still`.
+    """
+    file = engine.preset.mask
+    if not file:
+        return engine
+    still = read_still_with_alpha(Path(file), max_pixels=conditions.max_pixels)
+    weights = masks.weights_of(still.pixels, still.alpha)
+    if not weights.any():
+        logger.warning("%s is black everywhere: as a mask it lets nothing be dreamed", file)
+    return replace(engine, mask=Mask.of(fit(weights), engine.device))
+
+
+def mask_file(preset: Preset) -> list[Path]:
+    """The picture that a render with this preset is masked by, if there is one."""
+    return [Path(preset.mask)] if preset.mask else []
+
+
+def without_motion(_device: torch.device) -> FlowSource:
+    """The flow of what is no clip: nothing is searched for, and no weights are fetched for it."""
+    return FlowMethod("none")
+
+
+def make_flow(request: VideoRequest, info: VideoInfo, device: torch.device) -> FlowSource:
+    """Where the flow of a request's clip comes from: files, the preset's method, or its cache.
+
+    Raises UsageError where both or neither can be, and as `FlowFiles` and `FlowCache` do.
+    """
+    if request.flow_files is not None:
+        if request.flow_cache is not None:
+            raise UsageError("flow from files is not searched for: leave out --flow-cache")
+        files = FlowFiles(request.flow_files)
+        files.check(info)
+        return files
+    search = flow.create(request.preset.follow, device)
+    return FlowCache(search, request.flow_cache) if request.flow_cache else search
 
 
 def sound_file(preset: Preset) -> Path | None:
@@ -339,13 +422,14 @@ def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves 
 def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What makes an output again, with `more` of it.
 
-    It travels with the film, so of weights of one's own and of a sound file it holds the name and
-    not where it lies.
+    It travels with the film, so of weights of one's own, a sound file and a mask it holds the
+    name and not where it lies.
     """
     architecture, colon, file = engine.preset.network.partition(":")
     names = {
         "network": f"{architecture}{colon}{Path(file).name}",
         "audio": Path(engine.preset.audio).name,
+        "mask": Path(engine.preset.mask).name,
     }
     known = {
         "dreamflow": dreamflow.__version__,
@@ -359,6 +443,8 @@ def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, An
     }
     if sound := sound_file(engine.preset):
         known["audio_sha256"] = sha256(sound)
+    for mask in mask_file(engine.preset):
+        known["mask_sha256"] = sha256(mask)
     return known
 
 
@@ -392,13 +478,15 @@ def open_source(request: VideoRequest) -> Clip:
 
 def _engine(request: VideoRequest, info: VideoInfo, extractor: Extractor | None = None) -> Engine:
     sound = listen(request.preset, request.source, info)
-    return prepare(
-        request.preset,
+    engine = prepare(
+        request.look,
         info.rate,
         request.device,
         request.threads,
         frame_count=info.frame_count,
         first_index=info.first_index,
         sound=sound,
+        make_flow=functools.partial(make_flow, request, info),
         extractor=extractor,
     )
+    return masked(engine, request)

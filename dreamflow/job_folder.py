@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dreamflow.errors import ChangedError, OutputError, StoppedError, StorageError
+from dreamflow.errors import ChangedError, DreamflowError, OutputError, StoppedError, StorageError
 from dreamflow.journal import Entry, Journal, Seal
 from dreamflow.video.stills import place, temporary_beside
 from dreamflow.video.writer import discard
@@ -38,7 +38,8 @@ logger = logging.getLogger("dreamflow")
 Fingerprint = Mapping[str, str]
 
 KEPT_STATES = 8
-"""Every so many chunks a state is kept for good, to go on from should a chunk get lost."""
+"""Every so many chunks a state is kept for good, to go on from should a chunk get lost; besides the
+last two, for the last chunk is the likeliest to."""
 
 _LOCK, _PLACED, _JOURNAL = "lock", "placed", "journal"
 _MAX_NAME_BYTES = 255
@@ -178,7 +179,7 @@ class JobFolder:
             discard(self.file(chunk, kind))
             place(path, self.file(chunk, kind))
         self._journal.append(Entry(chunk, seals))
-        for number in (chunk - 1, chunk):
+        for number in (chunk - 2, chunk - 1, chunk):
             self._drop_state(number)
 
     def state_before(self, chunk: int) -> int | None:
@@ -195,7 +196,8 @@ class JobFolder:
 
     def _drop_state(self, number: int) -> None:
         """Remove a state that nothing goes on from, unless it is one of those that are kept."""
-        if {number, number + 1} <= self.finished and (number + 1) % KEPT_STATES:
+        following = {number, number + 1, number + 2}
+        if following <= self.finished and (number + 1) % KEPT_STATES:
             self.file(number, "state").unlink(missing_ok=True)
 
     # ── what was here before ──
@@ -213,7 +215,8 @@ class JobFolder:
         if begun and not self._restart:
             self._compare()
             self._gather_parts()
-            self._forget_damaged()
+            if not self.is_placed:
+                self._forget_damaged()
             for path in self.path.glob(".dreamflow-*"):
                 discard(path)
             return
@@ -264,7 +267,7 @@ class JobFolder:
                 for kind, seal in entry.seals.items()
                 if kind != "state"
             )
-        except (StorageError, OSError):
+        except (DreamflowError, OSError):
             return False
 
     def _clear(self, but: Collection[str]) -> None:
@@ -390,7 +393,8 @@ def _changes(known: Fingerprint, wanted: Fingerprint) -> Iterator[str]:
         if before == now:
             continue
         if key.endswith(_DIGEST):
-            yield f"the {key.removesuffix(_DIGEST)} is another"
+            what = key.removesuffix(_DIGEST)
+            yield f"the {what} are others" if what.endswith("s") else f"the {what} is another"
         else:
             yield f"{key} was {_shortened(before)}, is {_shortened(now)}"
 

@@ -308,7 +308,7 @@ def _unknown_defaults(defaults: Mapping) -> Iterator[Problem]:
     known = list(dict.fromkeys(key for kind in KINDS for key in _schema(kind)["properties"]))
     for key in defaults.entries:
         if key not in known:
-            hint = did_you_mean(_alike(key, known)) or f" (allowed: {', '.join(known)})"
+            hint = did_you_mean(_alike([key], known)) or f" (allowed: {', '.join(known)})"
             yield Problem(defaults.keys[key], f"defaults: unknown key {quoted(key)}{hint}")
 
 
@@ -334,7 +334,8 @@ def _checked(job: Mapping, defaults: Mapping, problems: list[Problem]) -> _Check
         return _Checked(KINDS[str(name)].model_validate(plain(tree)), tree, changes)
     except ValidationError as error:
         problems += (
-            complaints.explained(each, tree, schema, _alike) for each in complaints.causes(error)
+            complaints.explained(each, tree, schema, _alike)
+            for each in complaints.causes(error, tree)
         )
         return None
 
@@ -349,8 +350,9 @@ def _changes(levels: Iterable[Mapping], problems: list[Problem]) -> Iterator[Map
             problems.append(Problem(change.mark, text))
 
 
-def _alike(key: str, known: list[str]) -> list[str]:
+def _alike(path: complaints.Path, known: list[str]) -> list[str]:
     """A key of a job spelled like it, or the setting of a preset of that name."""
+    key = str(path[-1])
     settings = [row.key for row in presets.settings_table() if "[]" not in row.key]
     inside = [f"set: {name}" for name in settings if name == key or name.endswith(f".{key}")]
     return nearest(key, known, most=1) or inside[:1]

@@ -542,7 +542,13 @@ def _engine(request: MeasureRequest, preset: Preset | None, source: Clip) -> Eng
     try:
         sound = job.listen(preset, request.source, info)
         return job.prepare(
-            preset, info.rate, request.device, request.threads, sound=sound, **frames
+            preset,
+            info.rate,
+            request.device,
+            request.threads,
+            sound=sound,
+            make_flow=job.without_motion,
+            **frames,
         )
     except DreamflowError as error:
         if request.preset is not None:

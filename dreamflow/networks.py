@@ -223,7 +223,7 @@ def find_network(network: str) -> tuple[Network, Path | None]:
     name, _, file = network.partition(":")
     if name not in NETWORKS:
         raise PresetError(
-            f"unknown network {name!r} (nearest: {_nearest(name, NETWORKS)}; "
+            f"unknown network {name[:_LONGEST]!r} (nearest: {_nearest(name, NETWORKS)}; "
             "`dreamflow layers` lists all)"
         )
     return NETWORKS[name], Path(file) if file else None
@@ -239,15 +239,19 @@ def find_layers(network: str, layers: Sequence[str]) -> dict[str, str]:
     for layer, name in names.items():
         if name not in known:
             raise PresetError(
-                f"unknown layer {layer!r} of {entry.name} (nearest: "
+                f"unknown layer {layer[:_LONGEST]!r} of {entry.name} (nearest: "
                 f"{_nearest(layer, [*known, *entry.aliases])}; "
                 f"`dreamflow layers {entry.name}` lists all)"
             )
     return names
 
 
+_LONGEST = 100
+"""Characters of a wrong name that are quoted and compared: it may come from a stranger's preset."""
+
+
 def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    return ", ".join(difflib.get_close_matches(name, sorted(known), n=3, cutoff=0))
+    return ", ".join(difflib.get_close_matches(name[:_LONGEST], sorted(known), n=3, cutoff=0))
 
 
 @cache
@@ -509,6 +513,27 @@ def _load(entry: Network, path: Path | None, folder: Path | None, module: nn.Mod
     pinned = ""
     if path is None:
         path, pinned = _pinned_file(entry, folder)
+    state, sha256 = _checked(path, pinned, entry.name, module)
+    caffe = sha256 == entry.sha256
+    return _Weights(state, sha256, CAFFE if caffe else entry.normalisation)
+
+
+def load_published(name: str, url: str, module: nn.Module) -> str:
+    """Fill `module` with torchvision's weights at `url`; returns their SHA-256.
+
+    They are fetched on first use, and every time checked against the hash in their name and the
+    shapes of the module. Raises UnavailableError where they cannot be had or trusted.
+    """
+    path, pinned = _fetched(url, None)
+    state, sha256 = _checked(path, pinned, name, module)
+    module.load_state_dict(state, strict=False, assign=True)  # strictly checked, but for counters
+    return sha256
+
+
+def _checked(
+    path: Path, pinned: str, name: str, module: nn.Module
+) -> tuple[dict[str, Tensor], str]:
+    """Parameters for `module` and the hash of their file, which begins with `pinned`."""
     expected = {k: v.shape for k, v in module.state_dict().items() if not _is_counter(k)}
     limit = 8 * sum(shape.numel() for shape in expected.values()) + (16 << 20)
     if not path.is_file():  # a FIFO would hang
@@ -520,13 +545,10 @@ def _load(entry: Network, path: Path | None, folder: Path | None, module: nn.Mod
             "remove the file and fetch it again"
         )
     if len(data) > limit:
-        raise UnavailableError(
-            f"weights {path} are over {limit >> 20} MB, too large for {entry.name}"
-        )
+        raise UnavailableError(f"weights {path} are over {limit >> 20} MB, too large for {name}")
     state = _parse(path, data)
-    _check_shapes(path, entry.name, expected, state)
-    caffe = sha256 == entry.sha256
-    return _Weights(state, sha256, CAFFE if caffe else entry.normalisation)
+    _check_shapes(path, name, expected, state)
+    return state, sha256
 
 
 def _expected(pinned: str) -> str:
@@ -541,7 +563,12 @@ def _pinned_file(entry: Network, folder: Path | None) -> tuple[Path, str]:
     """The registry's own weights and (the start of) their hash; downloaded on first use."""
     if entry.embedded:
         return (folder or _OWN_WEIGHTS) / entry.embedded, entry.sha256
-    url, path = _published(entry, folder)
+    return _fetched(_published(entry, folder)[0], folder)
+
+
+def _fetched(url: str, folder: Path | None) -> tuple[Path, str]:
+    """The file of weights at `url` and the start of its hash, which torchvision's names end in."""
+    path = _kept(url, folder)
     pinned = path.stem.rpartition("-")[2]
     if not path.exists():
         _download(url, path, pinned)
@@ -551,7 +578,11 @@ def _pinned_file(entry: Network, folder: Path | None) -> tuple[Path, str]:
 def _published(entry: Network, folder: Path | None) -> tuple[str, Path]:
     """Address of torchvision's weights, and the file they are kept in once fetched."""
     url = torchvision.models.get_model_weights(entry.name)["IMAGENET1K_V1"].url
-    return url, (folder or Path(torch.hub.get_dir()) / "checkpoints") / url.rpartition("/")[2]
+    return url, _kept(url, folder)
+
+
+def _kept(url: str, folder: Path | None) -> Path:
+    return (folder or Path(torch.hub.get_dir()) / "checkpoints") / url.rpartition("/")[2]
 
 
 def _download(url: str, path: Path, pinned: str) -> None:

@@ -115,12 +115,12 @@ set_option = click.option(
 )
 
 
-def _look_options(default: str) -> Decorator:
+def _look_options(default: str | None) -> Decorator:
     return _together(
         click.option(
             *("-p", "--preset", "name"),
             default=default,
-            show_default=True,
+            show_default=default or f"{DEFAULT_PRESET}, {DEFAULT_ZOOM_PRESET} for a zoom",
             metavar="NAME|FILE",
             help="The look: a name of `dreamflow presets list`, or a YAML file.",
         ),
@@ -166,11 +166,19 @@ _progress_option = click.option(
     help="How to show progress; auto: a bar if stderr is a terminal.",
 )
 
+mask_option = click.option(
+    "--mask",
+    type=PATH,
+    metavar="FILE",
+    help="Dream only where this picture is white (or opaque); where it is black nothing changes.",
+)
 
-def _rendering_options(preset: str, size_help: str) -> Decorator:
+
+def _rendering_options(preset: str | None, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
+        mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,
         _progress_option,
@@ -186,6 +194,10 @@ zoom_rendering_options = _rendering_options(
     DEFAULT_ZOOM_PRESET,
     "Size of the film: 640 for the long side, or 640x360, which SEED is cropped to."
     "  [default: that of SEED, or 1280x720]",
+)
+
+previewing_options = _rendering_options(
+    None, "Size of the moving picture, as for the film itself.  [default: 480]"
 )
 
 stall_option = click.option(
@@ -231,6 +243,26 @@ part_options = _together(
     ),
 )
 
+_flow_options = _together(
+    click.option(
+        "--flow-cache",
+        type=PATH,
+        metavar="FOLDER",
+        help="Keep the optical flow there, so that the next render of IN need not search for it.",
+    ),
+    click.option(
+        "--flow-files",
+        type=PATH,
+        metavar="FOLDER",
+        help="Take the flow from there: forward_7_8.flo, backward_8_7.flo, or .npy.",
+    ),
+)
+
+_damage_options = _together(
+    click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
+    click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
+)
+
 clip_options = _together(
     part_options,
     click.option(
@@ -240,14 +272,15 @@ clip_options = _together(
         help="What `audio.*` in the preset listens to, from the clip's first frame on."
         " OUT carries the sound of IN all the same.  [default: the sound of IN]",
     ),
-    click.option("--allow-truncated", is_flag=True, help="Render what there is of a cut-off file."),
-    click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read."),
+    _flow_options,
+    _damage_options,
     stall_option,
 )
 
 seed_argument = click.argument("picture", metavar="[SEED]", required=False, type=PATH)
+clip_or_seed_argument = click.argument("source", metavar="[IN]", required=False, type=PATH)
 
-zoom_options = _together(
+_film_options = _together(
     click.option(
         "--frames", type=click.IntRange(min=1), metavar="N", help="Length of the film in frames."
     ),
@@ -257,6 +290,22 @@ zoom_options = _together(
         metavar="TIME",
         help="The same as time: 12.5 (seconds), 1:02.5 or 300f.  [default: that of --audio]",
     ),
+)
+
+_seed_options = _together(
+    click.option("--solid", type=_color, metavar="COLOR", help="Grow from one colour: #20304a."),
+    click.option("--noise", type=click.Choice(("pink", "white")), help="Grow from random grain."),
+)
+
+_closing_options = _together(
+    click.option(
+        "--loop", is_flag=True, help="The end runs on into the beginning, without a seam."
+    ),
+    click.option("--ping-pong", is_flag=True, help="There and back again, in the same length."),
+)
+
+zoom_options = _together(
+    _film_options,
     click.option(
         "--fps",
         "rate",
@@ -264,23 +313,35 @@ zoom_options = _together(
         metavar="RATE",
         help="Frame rate: 25, 23.976, 24000/1001.  [default: 30]",
     ),
-    click.option("--solid", type=_color, metavar="COLOR", help="Grow from one colour: #20304a."),
-    click.option("--noise", type=click.Choice(("pink", "white")), help="Grow from random grain."),
+    _seed_options,
     click.option(
         *("--audio", "sound"),
         type=PATH,
         metavar="FILE",
         help="The sound of the film, which `audio.*` in the preset listens to.",
     ),
-    click.option(
-        "--loop", is_flag=True, help="The end runs on into the beginning, without a seam."
-    ),
-    click.option("--ping-pong", is_flag=True, help="There and back again, in the same length."),
+    _closing_options,
     click.option(
         "--live",
         is_flag=True,
         help="Stream without end, as MPEG-TS: `-o -` for a player's pipe, or a file.",
     ),
+    stall_option,
+)
+
+preview_options = _together(
+    part_options,
+    click.option(
+        *("--audio", "sound"),
+        type=PATH,
+        metavar="FILE",
+        help="What `audio.*` in the preset listens to; the sound of a zoom.",
+    ),
+    _flow_options,
+    _damage_options,
+    _film_options,
+    _seed_options,
+    _closing_options,
     stall_option,
 )
 

@@ -28,7 +28,7 @@ from dreamflow.errors import (
 )
 from dreamflow.film import Conditions, sha256
 from dreamflow.frames import Array, Box, VideoInfo, to_image
-from dreamflow.job import VideoRequest, listen, open_source, prepare, sound_file
+from dreamflow.job import VideoRequest, listen, mask_file, open_source, prepare, sound_file
 from dreamflow.manifest import Entry, ImageJob, VideoJob, ZoomJob, moment, rate
 from dreamflow.preset import Preset, dump
 from dreamflow.render import RenderedFrame, check_names, dream_size, render
@@ -164,10 +164,12 @@ def asked_for(request: Request) -> str:
     """
     video = isinstance(request, VideoRequest)
     source = request.source if video else request.seed
-    names = {"audio": Path(request.preset.audio).name}
+    sound = sound_file(request.preset)
+    read = [*([sound] if sound else []), *mask_file(request.preset)]
+    names = {key: Path(getattr(request.preset, key)).name for key in ("audio", "mask")}
     facts = {
         "source": _digest(source) if isinstance(source, Path) else str(source),
-        "sound": _digest(sound) if (sound := sound_file(request.preset)) else "",
+        "files": [_digest(file) for file in read],
         "preset": dump(request.preset.model_copy(update=names)),
         **{key: str(getattr(request, key, None)) for key in _ASKED},
     }

@@ -41,7 +41,6 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 # ── what moves ───────────────────────────────────────────────────────────────────────────────────
 
 MAX_FRAMES = 1_000_000
-DEFAULT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ class Timeline:
     """What the expressions listen to."""
     constants: tuple[tuple[str, str], ...]
     """(key, value with its unit) of the settings that stay as they are."""
+    seed: int
 
     @classmethod
     def of(
@@ -108,9 +108,8 @@ class Timeline:
         )
         heard = {name: values for name, values in (sound or {}).items() if name in _heard(preset)}
         weights = _weights(preset, frame_count)
-        return cls(
-            frame_count, rate, weights, tuple(moving), heard, _constants(preset, curves, units)
-        )
+        constants = _constants(preset, curves, units)
+        return cls(frame_count, rate, weights, tuple(moving), heard, constants, preset.seed)
 
     @property
     def nothing_moves(self) -> bool:
@@ -245,9 +244,10 @@ def _draw_track(axes: Axes, track: Track, timeline: Timeline, color: str, width:
 
 def _key_frames(track: Track, timeline: Timeline) -> list[int]:
     """Where the curve's keys are; none for a single expression."""
-    keys = track.curve.keys if track.curve else ()
-    frames = [key.frame(timeline.frame_count, float(timeline.rate)) for key in keys]
-    return [frame for frame in frames if frame < timeline.frame_count] if len(keys) > 1 else []
+    if track.curve is None or len(track.curve.keys) == 1:
+        return []
+    starts = track.curve.starts(timeline.frame_count, float(timeline.rate), timeline.seed)
+    return [frame for frame in starts if 0 <= frame < timeline.frame_count]
 
 
 def _draw_weights(axes: Axes, tracks: Sequence[Track]) -> None:
@@ -552,7 +552,8 @@ class Span:
         rate = self.rate or Fraction(preset.reference_fps)
         if self.duration is not None:
             return _checked(VideoInfo(1, 1, rate, self.duration.frame(rate)))
-        return _checked(VideoInfo(1, 1, rate, self.frames or _long_enough(preset, rate)))
+        frame_count = self.frames or min(preset.telling_length(rate), MAX_FRAMES)
+        return _checked(VideoInfo(1, 1, rate, frame_count))
 
 
 def _checked(info: VideoInfo) -> VideoInfo:
@@ -561,32 +562,29 @@ def _checked(info: VideoInfo) -> VideoInfo:
     return info
 
 
-def _long_enough(preset: Preset, rate: Fraction) -> int:
-    """Frames that show every key in frames or seconds, and what comes of the last one."""
-    keys = [key for curve in preset.curves.values() for key in curve.keys if key.unit != "%"]
-    last = max((key.frame(1, float(rate)) for key in keys), default=0)
-    return max(int(DEFAULT_SECONDS * rate), min(last * 5 // 4 + 1, MAX_FRAMES))
-
-
 def plot_preset(
     name: str,
     output: Path,
     span: Span,
     *,
     overrides: Sequence[str] = (),
+    sound: Path | None = None,
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write the plot of a preset, with `KEY=VALUE` overrides on top, as a picture.
 
-    Raises OutputError before any work if `output` is taken, PresetError for a wrong preset.
+    A preset that listens hears the file `sound`, else its own, else that of the span's clip. Raises
+    OutputError before any work if `output` is taken, PresetError for a wrong preset.
     """
     check_still_target(output, overwrite=overwrite)
-    check_input_survives(output, [span.clip] if span.clip else [])
     preset = presets.load(name, overrides=overrides)
+    if sound is not None:
+        preset = preset.listening_to(sound)
+    heard = Path(preset.audio) if preset.audio else None
+    check_input_survives(output, [file for file in (span.clip, heard) if file])
     info = span.measure(preset, max_pixels=max_pixels)
-    sound = _listen(preset, span.clip, info)
-    timeline = Timeline.of(preset, info.frame_count, info.rate, sound)
+    timeline = Timeline.of(preset, info.frame_count, info.rate, _listen(preset, span.clip, info))
     write_still(output, plot(timeline, Path(name).stem, preset.description))
 
 
@@ -597,7 +595,10 @@ def _listen(preset: Preset, clip: Path | None, info: VideoInfo) -> SoundCurves |
         return None
     if clip is None and not preset.audio:
         path, expression = next(iter(wanted.items()))
-        raise UsageError(f"{path} listens to a clip ({quoted(expression)}): name it with --input")
+        raise UsageError(
+            f"{path} listens to a sound ({quoted(expression)}): "
+            "name a clip with --input or a file with --audio"
+        )
     from dreamflow import job
 
     return job.listen(preset, clip or Path(preset.audio), info)

@@ -8,13 +8,14 @@ ones as a curve, and is a plain number in what `Preset.at` returns. Free of torc
 """
 
 import functools
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, SupportsFloat
+from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
@@ -66,9 +67,15 @@ from dreamflow.strict_yaml import (
 if TYPE_CHECKING:
     from dreamflow.schedule import Curve, SoundCurves
 
+T = TypeVar("T")
+
+logger = logging.getLogger("dreamflow")
+
 MAX_LEVELS = 16
 """How many presets may extend one another in a row."""
 
+MAX_REHEARSED = 20_000
+"""Frames of a render that a check of a preset tries."""
 
 MAX_OBJECTIVES = 100
 """How many objectives a preset may have, those of its cycles included."""
@@ -108,6 +115,11 @@ class Preset(Stage):
         "",
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
         "clip's own sound.",
+    )
+    mask: str = setting(
+        "",
+        "Picture, beside the preset, of where to dream: white dreams, black stays; its alpha if "
+        "that varies, else its luma. It is stretched over the frame and stands still on it.",
     )
     shots: Cuts = setting(
         "auto",
@@ -154,6 +166,12 @@ class Preset(Stage):
         found = {path: curve.sound_expression for path, curve in self._curves.items()}
         return {path: expression for path, expression in found.items() if expression is not None}
 
+    def listening_to(self, file: Path) -> Self:
+        """The preset with another sound file; a warning if it does not listen to any."""
+        if not self.sound_expressions():
+            logger.warning("--audio changes nothing: no setting listens to the sound (audio.*)")
+        return self.model_copy(update={"audio": str(file)})
+
     def resolved(
         self, frame_count: int, fps: SupportsFloat, sound: "SoundCurves | None" = None
     ) -> Self:
@@ -165,18 +183,28 @@ class Preset(Stage):
         """
         if not self._curves:
             return self
-        tracks: dict[str, tuple[float, ...]] = {}
-        wrong: list[str] = []
+        preset = self.model_copy()
+        preset._tracks = self._of_each_curve(
+            lambda path, curve: self._track(path, curve, frame_count, float(fps), sound)
+        )
+        return preset
+
+    def _of_each_curve(self, take: "Callable[[str, Curve], T]") -> "dict[str, T]":
+        """What `take` makes of each curve, by path.
+
+        One PresetError tells of all that it refuses, once for each place: the objectives of a tour
+        share the weight of that.
+        """
+        found: dict[str, T] = {}
+        wrong: dict[Mark | str, str] = {}
         for path, curve in self._curves.items():
             try:
-                tracks[path] = self._track(path, curve, frame_count, float(fps), sound)
+                found[path] = take(path, curve)
             except PresetError as error:
-                wrong.append(str(error))
+                wrong.setdefault(self._places.get(path, path), str(error))
         if wrong:
-            raise together(wrong)
-        preset = self.model_copy()
-        preset._tracks = tracks
-        return preset
+            raise together(wrong.values())
+        return found
 
     def _track(
         self,
@@ -188,11 +216,12 @@ class Preset(Stage):
     ) -> tuple[float, ...]:
         """The curve's number for each frame, whole where the setting is."""
         schema = schema_at(_schema(), _steps(path))
+        whole = schema["type"] == "integer"
         try:
             values = curve.over(frame_count, fps, self.seed, sound)
         except PresetError as error:
             raise self.complaint(path, f": {error}", getattr(error, "entry", None)) from None
-        if schema["type"] == "integer":
+        if whole:
             values = values.round()
         outside = (values < schema["minimum"]) | (values > schema["maximum"])
         if outside.any():
@@ -200,8 +229,57 @@ class Preset(Stage):
             words = settings.allowed(schema, schema.get("unit", ""))
             text = f" is {values[frame]:g} at frame {frame}; it must be {words}"
             raise self.complaint(path, text)
-        whole = schema["type"] == "integer"
         return tuple(values.astype(int).tolist() if whole else values.tolist())
+
+    def telling_length(self, fps: SupportsFloat) -> int:
+        """Frames that show every key in frames or seconds and what comes of it; 10 s at least."""
+        last = max((curve.last_key(float(fps)) for curve in self._curves.values()), default=0)
+        return max(int(10 * float(fps)), last * 5 // 4 + 1)
+
+    def rehearse(self) -> None:
+        """Raise PresetError for the curves that leave their range in a render like any other.
+
+        It goes to the curve's last key and lasts a second at least, up to `MAX_REHEARSED` frames
+        at `reference_fps`, and is tried in silence and at full sound; numbers at keys must be in
+        range wherever they stand. What only leaves its range later, within `telling_length`, may
+        be meant for a shorter film: that is a warning.
+        """
+        self._of_each_curve(self._rehearse)
+
+    def _rehearse(self, path: str, curve: "Curve") -> None:
+        self._refuse_keys_out_of_range(path, curve)
+        rate = self.reference_fps
+        shortest = min(max(int(rate), curve.last_key(rate) + 1), MAX_REHEARSED)
+        self._try_for(path, curve, shortest)
+        try:
+            self._try_for(path, curve, min(self.telling_length(rate), MAX_REHEARSED))
+        except PresetError as error:
+            first, *_caret = str(error).split("\n")
+            logger.warning("%s (only a render that ends before can use it)", first)
+
+    def _try_for(self, path: str, curve: "Curve", frame_count: int) -> None:
+        from dreamflow.audio import steady
+
+        for level in (0.0, 1.0) if curve.sound_expression else (0.0,):
+            try:
+                self._track(path, curve, frame_count, self.reference_fps, steady(level))
+            except PresetError as error:
+                if not curve.sound_expression:
+                    raise
+                first, *caret = str(error).split("\n")
+                heard = f"{first} (where audio.* is {level:g})"
+                raise PresetError("\n".join([heard, *caret])) from None
+
+    def _refuse_keys_out_of_range(self, path: str, curve: "Curve") -> None:
+        schema = schema_at(_schema(), _steps(path))
+        for key in curve.keys:
+            number = key.expression.number
+            if number is None or schema["minimum"] <= number <= schema["maximum"]:
+                continue
+            words = settings.allowed(schema, schema.get("unit", ""))
+            where = key.entry is None and key.expression.pointed_at
+            text = f" is {number:g} at a key; it must be {words}"
+            raise self.complaint(path, f"{text}\n{where}" if where else text, key.entry)
 
     def complaint(self, path: str, text: str, entry: str | None = None) -> PresetError:
         """The error for what is wrong with the value at a dotted path, where that was written.
@@ -290,7 +368,8 @@ def load_under(name_or_path: str, changes: Many[Mapping], file: Path) -> Preset:
     source = _Source(file, str(file))
     for change in changes:
         change = _with_weights_found(change, source, problems)
-        change = _with_sound_found(change, source, problems)
+        for key in _FILES:
+            change = _with_file_found(change, key, source, problems)
         for key, value in change.entries.items():
             steps = _any_index(key.split("."))
             value = _curves_whole(value, tuple(steps))
@@ -370,7 +449,9 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
         text = f"a preset is a mapping of settings, not {written(tree)}"
         raise refusal([*problems, Problem(tree.mark, text)])
     tree = _with_weights_found(_curves_whole(tree), source, problems)
-    return _with_sound_found(tree, source, problems)
+    for key in _FILES:
+        tree = _with_file_found(tree, key, source, problems)
+    return tree
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -432,18 +513,22 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
-def _with_sound_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+_FILES = ("audio", "mask")
+"""Settings that name a file."""
+
+
+def _with_file_found(tree: Mapping, key: str, source: _Source, problems: list[Problem]) -> Mapping:
     """`audio: FILE` is named from the preset's folder; here from ours."""
-    node = tree.entries.get("audio")
+    node = tree.entries.get(key)
     if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
         return tree
     try:
         _refuse_outside(node.value, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"audio: {error}"))
+        problems.append(Problem(node.mark, f"{key}: {error}"))
         return tree
     value = str(source.path.parent / node.value)
-    return tree.replaced("audio", Scalar(node.mark, value, node.text), node.mark)
+    return tree.replaced(key, Scalar(node.mark, value, node.text), node.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -530,7 +615,7 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
     try:
         preset = Preset.model_validate(plain(still))
     except ValidationError as error:
-        found = _causes(error)
+        found = _causes(error, tree)
         if inherits_unknown:
             found = [e for e in found if e["type"] != "missing"]
         problems = problems + [_explained(e, tree) for e in found]
@@ -545,16 +630,17 @@ def _validated(tree: Mapping, problems: list[Problem]) -> Preset:
 
 def _octaves_missed(preset: Preset, tree: Mapping) -> Iterator[Problem]:
     """An objective for an octave that there is not would never be dreamed."""
-    count = max(preset.dream.octaves, preset.follow.octaves)
+    counts = {stage: getattr(preset, stage).octaves for stage in ("dream", "follow")}
+    stage, count = max(counts.items(), key=lambda item: item[1])
+    most = f"{stage}.octaves"
+    by = " by --set" if _origin(tree, most) == _BY_OVERRIDE else ""
     for index, objective in enumerate(preset.objectives):
         chosen = () if objective.octaves == "all" else objective.octaves
         for at, octave in enumerate(chosen):
             if octave >= count:
                 path, node, _ = locate(tree, ("objectives", index, "octaves", at))
                 name = ".".join(map(str, path))
-                wanted = f"from 0 (full size) to {count - 1}, as dream.octaves is {count}"
-                if preset.dream.octaves < count:
-                    wanted = wanted.replace("dream.", "follow.")
+                wanted = f"from 0 (full size) to {count - 1}, as {most} is {count}{by}"
                 yield Problem(node.mark, f"{name}: must be {wanted}, not {octave}")
 
 
@@ -572,18 +658,19 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
     return places
 
 
-def _causes(error: ValidationError) -> list[Any]:
-    return complaints.causes(error, (CLASS_TAG, OTHER_TAG))
+def _causes(error: ValidationError, tree: Mapping, outer: "Steps" = ()) -> list[Any]:
+    return complaints.causes(error, tree, outer, (CLASS_TAG, OTHER_TAG))
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
     return complaints.explained(error, tree, _schema(), _alike)
 
 
-def _alike(key: str, known: list[str]) -> list[str]:
+def _alike(path: list[int | str], known: list[str]) -> list[str]:
     """A setting of that name elsewhere in a preset, else what is spelled like it here."""
+    key = str(path[-1])
     elsewhere = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
-    return elsewhere or nearest(key, known, most=1)
+    return [row for row in elsewhere if row != _key(path)] or nearest(key, known, most=1)
 
 
 # ── cycles ───────────────────────────────────────────────────────────────────────────────────────
@@ -596,11 +683,16 @@ def _cycles_spelled_out(tree: Mapping, problems: list[Problem]) -> Mapping:
         return tree
     items: list[Node] = []
     for index, item in enumerate(listed.items):
-        if isinstance(item, Mapping) and "cycle" in item.entries:
+        if isinstance(item, Mapping) and _is_tour(item):
             items += _spelled_out(item, index, tree, problems)
         else:
             items.append(item)
     return tree.replaced("objectives", replace(listed, items=tuple(items)), listed.mark)
+
+
+def _is_tour(item: Mapping) -> bool:
+    """One whose `cycle` is misspelled is meant as one all the same."""
+    return "cycle" in item.entries or {"every", "fade"} <= item.entries.keys()
 
 
 def _spelled_out(item: Mapping, index: int, tree: Mapping, problems: list[Problem]) -> list[Node]:
@@ -614,8 +706,7 @@ def _spelled_out(item: Mapping, index: int, tree: Mapping, problems: list[Proble
     try:
         cycle = Cycle.model_validate(plain(checked))
     except ValidationError as error:
-        for each in _causes(error):
-            problems.append(_explained({**each, "loc": ("objectives", index, *each["loc"])}, tree))
+        problems += [_explained(each, tree) for each in _causes(error, tree, ("objectives", index))]
     else:
         if len(problems) == before:
             text = f"({plain(weight)})" if weight is not None and moving else f"{cycle.weight:.17g}"
@@ -626,7 +717,7 @@ def _spelled_out(item: Mapping, index: int, tree: Mapping, problems: list[Proble
 def _not_one_expression(weight: Node, path: str) -> list[Problem]:
     """What is wrong with the weight of a cycle that is no number."""
     problems: list[Problem] = []
-    if isinstance(weight, Scalar) and not _KEYFRAMES.match(weight.text):
+    if isinstance(weight, Scalar) and ":" not in weight.text:
         _read_curve(weight, path, {}, problems)
     else:
         text = f"{path}: must be a number or an expression for a cycle, without keys"
@@ -636,8 +727,9 @@ def _not_one_expression(weight: Node, path: str) -> list[Problem]:
 
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────
 
-_KEYFRAMES = re.compile(r"\s*[0-9.]+\s*[fs%]?\s*:\s*\(")
-_CURVE = re.compile(r"[()+*/<>=&|~%]|\b(?:t|s|sec|fps|max_f|pi|e|audio)\b")
+_KEYFRAMES = re.compile(r"""\s*(?!["'].*["']\s*$)[^\s{\[][^{\[]*?:""")
+"""What tells keyframes on the command line from YAML: a mapping, or a text wholly in quotes."""
+_CURVE = re.compile(r"[()+*/<>=&|~%]|:[^:,]*,|\b(?:t|s|sec|fps|max_f|pi|e|audio)\b")
 """What tells a curve, right or wrong, from a text that has no business there, such as `yes`."""
 
 Steps = tuple[int | str, ...]
@@ -855,6 +947,67 @@ def annotated(preset: Preset, origins: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shown(name_or_path: str, *, overrides: Many[str] = ()) -> str:
+    """`annotated`, with the files that a preset names as a preset in its folder names them.
+
+    Saved beside the preset it reads back equal, and so it does anywhere if it names no file. Files
+    that only an override can name, since they are elsewhere, are warned of.
+    """
+    preset, origins = load_with_origins(name_or_path, overrides=overrides)
+    is_file = _is_file_name(name_or_path)
+    home = _find(name_or_path) if is_file else _Source(Path("preset.yaml"), "")
+    named = {key: file for key, file in _files(preset).items() if file}
+    if not named:
+        return annotated(preset, origins)
+    for key, file in named.items():
+        preset = _with_file(preset, key, _named_from(home, key, file))
+    where = f"beside {home.shown}" if is_file else "in the folder you are in"
+    return f"# Save it {where}: from there it names files.\n{annotated(preset, origins)}"
+
+
+def _files(preset: Preset) -> dict[str, str]:
+    """The files that a preset names, by setting, as seen from here; empty where it names none."""
+    return {"audio": preset.audio, "network": preset.network.partition(":")[2]}
+
+
+def _with_file(preset: Preset, key: str, file: str) -> Preset:
+    architecture = f"{preset.network.partition(':')[0]}:" if key == "network" else ""
+    return preset.model_copy(update={key: f"{architecture}{file}"})
+
+
+def _named_from(home: _Source, key: str, file: str) -> str:
+    """What a preset at `home` calls a file."""
+    name = os.path.relpath(file, home.path.parent)
+    try:
+        _refuse_outside(name, home)
+    except PresetError:
+        logger.warning(
+            "%s: %s is outside the preset's folder, where no preset may name it: "
+            "give it with --set again",
+            *(key, printable(file)),
+        )
+        return file
+    return name
+
+
+def check(preset: Preset) -> None:
+    """Refuse what reading lets pass and a render would not: files that are not there, and curves.
+
+    Raises PresetError; for what is tried of curves see `Preset.rehearse`.
+    """
+    wrong = [
+        str(preset.complaint(key, f": there is no file {quoted(file)}"))
+        for key, file in _files(preset).items()
+        if file and not os.path.isfile(file)
+    ]
+    try:
+        preset.rehearse()
+    except PresetError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise together(wrong)
+
+
 _COMMENT_COLUMN = 40
 """Comments are aligned for values that end before it; after longer ones they follow at once."""
 
@@ -912,7 +1065,10 @@ def _origin(tree: Mapping, path: str) -> str:
     found, node, _ = locate(tree, tuple(steps))
     if len(found) < len(steps):
         return "default"
-    return f"{node.mark.source}:{node.mark.line}" if node.mark.line else "--set"
+    return f"{node.mark.source}:{node.mark.line}" if node.mark.line else _BY_OVERRIDE
+
+
+_BY_OVERRIDE = "--set"
 
 
 # ── the shipped ones ─────────────────────────────────────────────────────────────────────────────

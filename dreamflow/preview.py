@@ -12,16 +12,15 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from dreamflow import feedback, plots, warp
+from dreamflow import feedback
 from dreamflow.feedback import Carry
 from dreamflow.flow import Correspondence, correspond
 from dreamflow.frames import Array, Box, VideoInfo, to_array, to_image
@@ -30,11 +29,14 @@ from dreamflow.job import (
     Started,
     VideoRequest,
     listen,
+    make_flow,
+    mask_file,
+    masked,
     open_source,
     prepare,
     sound_file,
 )
-from dreamflow.plots import FAINT_INK, GROUND, INK, Lane, Strip, Timeline
+from dreamflow.plots import Lane, Timeline
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
@@ -45,16 +47,21 @@ from dreamflow.render import (
     shrink,
 )
 from dreamflow.settings import Output
+from dreamflow.stage import Stage, draw_clock, read_lanes, set_stage, tint, write_reading
 from dreamflow.video import writer
-from dreamflow.video.reader import Clip, resized
+from dreamflow.video.reader import Clip
 from dreamflow.video.sequences import is_stills
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
 
-SHOWN = Box(640, 640)
+SHOWN = Box(480, 480)
 """Size of the moving picture unless another is asked for; motion is found at half of it."""
-STILL_SIZE = 512
-"""Long side at which the stills are dreamed: near that of a render, to judge their scale."""
+STILL_SIZE = 320
+"""Long side at which the stills are dreamed; most of the time goes there.
+
+They are shown smaller yet. What is dreamed is as large in pixels as in a render, hence larger in
+proportion.
+"""
 MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
 
@@ -105,7 +112,9 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         now = engine.at(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
-        moved = None if carry is None else correspond(now.flow, source, carry.source)
+        moved = None
+        if carry is not None:
+            moved = correspond(now.flow, source, carry.source, (index, carry.index))
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
@@ -163,10 +172,7 @@ def _growth(preset: Preset) -> float:
 # ── the picture ──────────────────────────────────────────────────────────────────────────────────
 
 CARRIED, GROWN, LOST = "#5cc8ff", "#ffb454", "#ff3d5a"
-PLAYHEAD = "#ffffff"
-
-_PAD, _HEAD, _STILL_GAP = 16, 44, 10
-_LEAST_WIDTH = 560
+_LEGEND = ((LOST, "lost"), (GROWN, "grown anew"), (CARRIED, "carried"))
 
 
 def paint(motion: Motion) -> Tensor:
@@ -174,116 +180,27 @@ def paint(motion: Motion) -> Tensor:
     grey = motion.full.mean(dim=1, keepdim=True)
     shown = (0.45 * motion.full + 0.55 * grey) * 0.6
     if motion.reliable is not None:
-        shown = _tint(shown, LOST, 0.55 * (1 - motion.reliable))
-    shown = _tint(shown, CARRIED, 0.9 * motion.lattice[:, FIRST:LATER])
-    return _tint(shown, GROWN, 0.9 * motion.lattice[:, LATER:COVER])
-
-
-def _tint(image: Tensor, color: str, strength: Tensor) -> Tensor:
-    """Lay a colour over an image, as strongly as `[1, 1, h, w]` says."""
-    size = (image.shape[-2], image.shape[-1])
-    ink = image.new_tensor(ImageColor.getrgb(color)).view(1, 3, 1, 1) / 255
-    return torch.lerp(image, ink, warp.resize(strength, size).clamp(0, 1))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where things are in the picture, in pixels, (x right, y down), and what never changes."""
-
-    width: int
-    height: int
-    pane: tuple[int, int, int, int]
-    """The moving picture: left, top, width, height."""
-    strip: Strip
-    strip_top: int
-    ground: Array
-    """The picture before any frame is on it."""
-    info: VideoInfo
-    """Of the whole clip."""
-
-    @property
-    def frame_count(self) -> int:
-        return self.info.frame_count
-
-
-def set_stage(info: VideoInfo, timeline: Timeline, title: str, stills: dict[int, Array]) -> Stage:
-    """Lay out the picture and draw all that stays: title, legend, stills, curves."""
-    still_height = max(1, (info.height - 2 * _STILL_GAP) // 3)
-    still_width = max(1, round(still_height * info.width / info.height))
-    width = max(_LEAST_WIDTH, info.width + still_width + 3 * _PAD)
-    width += width % 2
-    strip = plots.strip(timeline, width, "followed")
-    strip_top = _HEAD + max(info.height, 3 * still_height + 2 * _STILL_GAP) + 6
-    height = strip_top + strip.picture.shape[0]
-    ground = Image.new("RGB", (width, height + height % 2), GROUND)
-    ground.paste(Image.fromarray(strip.picture), (0, strip_top))
-    left = _PAD + info.width + _PAD
-    for place, (frame, still) in enumerate(stills.items()):
-        top = _HEAD + place * (still_height + _STILL_GAP)
-        ground.paste(Image.fromarray(resized(still, (still_width, still_height))), (left, top))
-        _mark_still(ground, info, strip, strip_top, frame, (left, top + still_height))
-    _write_head(ground, title)
-    pane = (_PAD, _HEAD, info.width, info.height)
-    return Stage(*ground.size, pane, strip, strip_top, np.asarray(ground), info)
-
-
-def _mark_still(
-    ground: Image.Image,
-    info: VideoInfo,
-    strip: Strip,
-    top: int,
-    frame: int,
-    corner: tuple[int, int],
-) -> None:
-    """A still's time in its lower left corner, and a notch above the curves at that time."""
-    draw = ImageDraw.Draw(ground)
-    text = f"{float(frame / info.rate):.2f} s"
-    x, y = corner
-    length = draw.textlength(text, _font(11))
-    draw.rectangle((x, y - 17, x + length + 9, y - 1), GROUND)
-    draw.text((x + 5, y - 3), text, INK, _font(11), anchor="ls")
-    at = strip.column(frame + 0.5, info.frame_count)
-    draw.polygon([(at - 4, top), (at + 4, top), (at, top + 6)], FAINT_INK)
-
-
-def _write_head(ground: Image.Image, title: str) -> None:
-    """The legend at the right, and as much of the title as fits before it."""
-    draw, x = ImageDraw.Draw(ground), ground.width - _PAD
-    for color, word in ((LOST, "lost"), (GROWN, "grown anew"), (CARRIED, "carried")):
-        x -= round(draw.textlength(word, _font(12)))
-        draw.text((x, 27), word, FAINT_INK, _font(12), anchor="ls")
-        draw.rectangle((x - 15, 18, x - 6, 27), color)
-        x -= 30
-    room = x - _PAD
-    while title and draw.textlength(title, _font(14)) > room:
-        title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
-    draw.text((_PAD, 28), title, INK, _font(14), anchor="ls")
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along, in which the curves are labelled."""
-    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+        shown = tint(shown, LOST, 0.55 * (1 - motion.reliable))
+    lattice, mask = motion.lattice, motion.engine.mask
+    if mask is not None:
+        lattice = lattice * mask.at(lattice)
+    shown = tint(shown, CARRIED, 0.9 * lattice[:, FIRST:LATER])
+    return tint(shown, GROWN, 0.9 * lattice[:, LATER:COVER])
 
 
 def show(stage: Stage, motion: Motion, followed: dict[int, float]) -> Array:
     """The whole picture at one frame; `followed` holds the shares of all frames up to it."""
     frame = motion.index - stage.info.first_index
     picture = Image.fromarray(stage.ground)
-    left, top, _, height = stage.pane
+    left, top, *_ = stage.pane
     picture.paste(Image.fromarray(to_array(paint(motion))), (left, top))
     draw = ImageDraw.Draw(picture)
-    clock = f"{float(frame / stage.info.rate):.2f} s   frame {frame}"
-    length = draw.textlength(clock, _font(12))
-    draw.rectangle((left, top + height - 20, left + length + 12, top + height - 1), GROUND)
-    draw.text((left + 6, top + height - 6), clock, INK, _font(12), anchor="ls")
-    *curves, measured = stage.strip.lanes
+    draw_clock(draw, stage, frame)
+    measured = stage.strip.lanes[-1]
     _draw_followed(draw, stage, measured, followed, motion.engine.preset.follow.restart)
-    for lane in curves:
-        _read_off(draw, stage, lane, frame)
     share = "" if motion.followed is None else f"{motion.followed:.0%}"
-    _write_reading(draw, stage, measured, 0, share, CARRIED)
-    _draw_playhead(draw, stage, frame)
+    write_reading(draw, stage, measured, 0, share, CARRIED)
+    read_lanes(draw, stage, frame)
     return np.asarray(picture)
 
 
@@ -299,30 +216,6 @@ def _draw_followed(
         draw.rectangle((begin, bottom - high + 1, max(begin, end - 1), bottom), color)
     level = bottom - round(restart * lane.height)
     draw.line((stage.strip.left, level, stage.strip.right, level), LOST)
-
-
-def _read_off(draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, frame: int) -> None:
-    """The numbers in force, beside their curves: of the layers, those that weigh most."""
-    lines = max(1, lane.height // 14)
-    found = [(abs(t.values[frame]), t, c) for t, c in zip(lane.tracks, lane.colors, strict=True)]
-    chosen = sorted(found, key=lambda each: -each[0])[:lines]
-    for line, (_, track, color) in enumerate(chosen):
-        name = f"{track.key.split()[0][:11]} " if lane.tracks is stage.strip.lanes[0].tracks else ""
-        _write_reading(draw, stage, lane, line, f"{name}{track.values[frame]:.3g}", color)
-
-
-def _write_reading(
-    draw: ImageDraw.ImageDraw, stage: Stage, lane: Lane, line: int, text: str, color: str
-) -> None:
-    y = stage.strip_top + lane.top + (lane.height // 2 + 4 if lane.height < 40 else 11 + 14 * line)
-    draw.text((stage.strip.right + 10, y), text, color, _font(10), anchor="ls")
-
-
-def _draw_playhead(draw: ImageDraw.ImageDraw, stage: Stage, frame: int) -> None:
-    x = stage.strip.column(frame + 0.5, stage.frame_count)
-    first, last = stage.strip.lanes[0], stage.strip.lanes[-1]
-    top, bottom = stage.strip_top + first.top, stage.strip_top + last.top + last.height
-    draw.line((x, top, x, bottom), PLAYHEAD)
 
 
 # ── the film ─────────────────────────────────────────────────────────────────────────────────────
@@ -342,26 +235,29 @@ def render_preview(
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
-        writer.check_input_survives(request.target, [*clip.files, *([heard] if heard else [])])
+        read = [*clip.files, *([heard] if heard else []), *mask_file(request.preset)]
+        writer.check_input_survives(request.target, read)
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
         engine = prepare(
-            request.preset,
+            request.look,
             info.rate,
             request.device,
             request.threads,
             frame_count=info.frame_count,
             first_index=info.first_index,
             sound=sound,
+            make_flow=partial(make_flow, request, info),
         )
+        engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))
         stack.callback(writer.discard, draft)
         parts = passages(info.frame_count)
         count = sum(stop - first for first, stop in parts)
         yield Started(replace(info, frame_count=count), codec.name)
         title = request.preset.description or "Motion"
-        stage = set_stage(info, timeline, title, dreamed_stills(clip, engine))
+        stage = set_stage(info, timeline, title, dreamed_stills(clip, engine), "followed", _LEGEND)
         yield from _encode(request, clip, parts, engine, stage, codec, draft)
         _join(request, info, codec, draft, parts)
     yield Finished(request.target, count, time.monotonic() - began)
@@ -394,7 +290,8 @@ def _dreamed(clip: Clip, engine: Engine, place: int) -> Array:
     full = to_image(array, engine.device)
     now = engine.at(index)
     source = shrink(full, now.preset.dream.size)
-    return to_array(compose(full, dream_from_scratch(now, source, index) - source))
+    residual = dream_from_scratch(now, source, index) - source
+    return to_array(compose(full, residual, now.mask))
 
 
 def _at_size(engine: Engine, size: int) -> Engine:

@@ -183,10 +183,6 @@ def _finishes(event: Event) -> TypeGuard[Finished]:
 
 
 def _summarise(event: Event) -> None:
-    """What is said besides the frames: where a render goes on, and that it is done."""
-    if _starts(event) and event.resumes_at is not None:
-        place = f"frame {event.resumes_at} of {event.info.frame_count}"
-        print(f"dreamflow: resuming at {place}", file=sys.stderr, flush=True)
     if _finishes(event):
         frames = f"{event.frame_count} frame{'s' * (event.frame_count != 1)}"
         target = printable(event.target)

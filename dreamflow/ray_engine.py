@@ -221,6 +221,7 @@ def _full(target: str) -> str:
 def _with_full_paths(preset: Preset) -> Preset:
     name, colon, file = preset.network.partition(":")
     changes = {"network": f"{name}:{os.path.abspath(file)}"} if colon else {}
-    if preset.audio:
-        changes["audio"] = os.path.abspath(preset.audio)
+    for key in ("audio", "mask"):
+        if file := getattr(preset, key):
+            changes[key] = os.path.abspath(file)
     return preset.model_copy(update=changes)

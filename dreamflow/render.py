@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, objectives, warp
+from dreamflow import camera, classes, color, feedback, masks, objectives, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream, octave_sizes
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Canvas, Carry, Move
-from dreamflow.flow import FlowMethod, correspond
+from dreamflow.flow import FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
+from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.strict_yaml import together
 
@@ -59,11 +60,13 @@ class Engine:
     preset: Preset
     extractor: Extractor
     terms: list[Term]
-    flow: FlowMethod
+    flow: FlowSource
     rate: Fraction
     """Frames per second of the render; settings that are rates are re-scaled to it."""
     first_index: int = 0
     """Source index of the first output frame, from which curves count."""
+    mask: Mask | None = None
+    """Where in the frame a dream may grow."""
 
     @classmethod
     def build(
@@ -76,13 +79,14 @@ class Engine:
         first_index: int = 0,
         sound: SoundCurves | None = None,
         extractor: Extractor | None = None,
+        flow: FlowSource | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
         `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
-        has the preset's layers already saves the loading. Raises PresetError for a curve that
-        leaves its setting's range.
+        has the preset's layers already saves the loading; a `flow` takes the place of the preset's.
+        Raises PresetError for a curve that leaves its setting's range.
         """
         from dreamflow import networks
 
@@ -92,7 +96,7 @@ class Engine:
             layers = [objective.layer for objective in preset.objectives]
             extractor = networks.build(preset.network, layers, device=device)
         terms = objectives.build(preset.objectives)
-        flow = FlowMethod(preset.follow.flow)
+        flow = flow or create(preset.follow, device)
         return cls(preset, extractor, terms, flow, rate, first_index)
 
     def at(self, index: int) -> Engine:
@@ -154,7 +158,7 @@ class _Waiting:
     def finished(
         self, residual: Tensor, carry: Carry, began: float, *, from_scratch: bool = False
     ) -> RenderedFrame:
-        image = compose(self.full, residual)
+        image = compose(self.full, residual, self.engine.mask)
         seconds, terms = time.perf_counter() - began, self.engine.preset.objectives
         return RenderedFrame(self.index, image, carry, from_scratch, seconds, terms)
 
@@ -190,13 +194,18 @@ def _residual_between(
     A frame that neither of its dreamed neighbours can be followed to is dreamed itself.
     """
     frame, settings = frames[place], frames[place].engine.preset.follow
-    found = [correspond(frame.engine.flow, frame.source, near.source) for near in (before, after)]
+    found = [
+        correspond(frame.engine.flow, frame.source, near.source, (frame.index, near.index))
+        for near in (before, after)
+    ]
     if found[0].reliable.maximum(found[1].reliable).mean() < settings.restart:
         return dream_from_scratch(frame.engine, frame.source, frame.index) - frame.source
     forth, back = _camera_over(frames[: place + 1]), _camera_over(frames[place + 1 :])
     moves = (forth, Move(np.linalg.inv(back.by), back.border))
     share = (place + 1) / len(frames)
-    return feedback.between((before, after), (found[0], found[1]), moves, share, settings)
+    return feedback.between(
+        (before, after), (found[0], found[1]), moves, share, settings, frame.engine.mask
+    )
 
 
 def _camera_over(frames: Sequence[_Waiting]) -> Move:
@@ -269,18 +278,19 @@ def start_image(
     if carry is None:
         return None
     settings = engine.preset.follow
-    correspondence = correspond(engine.flow, source, carry.source)
+    frames = (carry.index + gap, carry.index)
+    correspondence = correspond(engine.flow, source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
     passed = gap * engine.reference_frames
-    return feedback.follow(carry, source, correspondence, settings, passed, move)
+    return feedback.follow(carry, source, correspondence, settings, passed, move, engine.mask)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     """The full dream of a frame without a past."""
     preset = engine.preset
     seed = (preset.seed, index)
-    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed)
+    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed, engine.mask)
     return settle_color(engine, dreamed, source, preset.color.strength)
 
 
@@ -288,7 +298,8 @@ def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int, gap: int
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset = engine.preset
     settings = gentler(preset)
-    dreamed = dream(start, engine.extractor, engine.terms, settings, (preset.seed, index))
+    seed = (preset.seed, index)
+    dreamed = dream(start, engine.extractor, engine.terms, settings, seed, engine.mask)
     kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
     return settle_color(engine, dreamed, source, 1 - kept)
 
@@ -310,13 +321,13 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
         return dreamed
     settings = engine.preset.color
     anchor = ColorStatistics.of(source).lifted(settings).limited(settings)
-    return color.pull(dreamed, anchor, strength)
+    return masks.within(engine.mask, dreamed, color.pull(dreamed, anchor, strength))
 
 
-def compose(full: Tensor, residual: Tensor) -> Tensor:
+def compose(full: Tensor, residual: Tensor, mask: Mask | None = None) -> Tensor:
     """The full-size source with the residual on it, enlarged to it."""
     size = (full.shape[-2], full.shape[-1])
-    return (full + warp.resize(residual, size)).clamp(0, 1)
+    return masks.kept(mask, full, (full + warp.resize(residual, size)).clamp(0, 1))
 
 
 def shrink(full: Tensor, limit: int | str) -> Tensor:

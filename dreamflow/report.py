@@ -128,7 +128,8 @@ def _title(figure: Figure, measurement: Measurement) -> None:
     flickers = ", ".join(
         f"{_said(each, '{:.3f}')} at {lag}" for lag, each in zip(LAGS, film.flicker, strict=True)
     )
-    facts = [f"{film.frames} frames", f"{len(measurement.shots)} shots", f"flicker {flickers}"]
+    shots = len(measurement.shots)
+    facts = [f"{film.frames} frames", f"{shots} shot{'s' * (shots > 1)}", f"flicker {flickers}"]
     if film.strength is not None:
         variation = _said(film.strength_variation, "{:.0%}")
         facts.append(f"strength {film.strength:.2f} ± {variation}")

@@ -1,6 +1,7 @@
 """Curves: settings that move over a render, as Deforum's keyframe strings, expressions or mappings.
 
     0:(1.02), 60:(1.02+0.01*sin(2*pi*t/30))     key: (number or expression), in order
+    "0":1, "max_f/2":2, "max_f-1":1,            what else Deforum reads: see `_keyframes`
     {0: 1, 5s: 0.2, 50%: 3, ease: in-out}       the same as a mapping
     2.5 + sin(t/30)                             one expression for the whole render
 
@@ -97,11 +98,11 @@ class _Moment:
         return self.heard(name) if name in SOUND_NAMES else _CONSTANTS[name]
 
     def heard(self, name: str) -> Values:
-        """The sound's curve at the frames; what lies behind its end takes the last value."""
+        """The sound's curve at the frames; what lies outside it takes the value at that end."""
         if self.sound is None:
             raise ValueError(f"{name} is used: evaluate the curve with the sound's curves")
         curve = self.sound[name]
-        return curve[np.minimum(self.frames.astype(np.int64), curve.size - 1)]
+        return curve[np.clip(self.frames.astype(np.int64), 0, curve.size - 1)]
 
 
 _CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -201,6 +202,9 @@ _FUNCTIONS: dict[str, _Function] = {
 }
 """The waves have period 1 and go from 0 to 1: `saw(t/30)` rises over 30 frames."""
 
+FUNCTION_NAMES = tuple(_FUNCTIONS)
+"""All that an expression may call."""
+
 
 class _Operator(NamedTuple):
     """A binary operator: how strongly it binds, as in Python, and what it takes and gives."""
@@ -263,6 +267,11 @@ class Expression:
     def written(self) -> str:
         """The expression alone."""
         return self.text[self.column - 1 : self.end].strip()
+
+    @property
+    def pointed_at(self) -> str:
+        """The text it stands in with a caret under it, for messages."""
+        return _pointed_at(self.text, self.column)
 
     @property
     def uses_sound(self) -> bool:
@@ -330,6 +339,11 @@ class _Parser:
     def skip_space(self) -> None:
         match = _SPACE.match(self.text, self.position)
         self.position = match.end() if match else self.position
+
+    def remains(self) -> bool:
+        """Whether there is more of the text than space."""
+        self.skip_space()
+        return self.position < len(self.text)
 
     def peek(self) -> tuple[str, str]:
         """Kind and text of the next token; both empty where there is none."""
@@ -434,12 +448,12 @@ class _Parser:
         elif name == "audio" or name.startswith("audio."):
             self.fail(_unknown_sound(name), at)
         else:
-            self.fail(_unknown(name, "name", _VARIABLES, (*_VARIABLES, *_FUNCTIONS)), at)
+            self.fail(_unknown_name(name), at)
 
     def call(self, name: str, at: int) -> None:
         function = _FUNCTIONS.get(name)
         if function is None:
-            self.fail(_unknown(name, "function", tuple(_FUNCTIONS), tuple(_FUNCTIONS)), at)
+            self.fail(_unknown_function(name), at)
         count = self.arguments()
         if not function.least <= count <= function.most:
             wanted = f"{function.least}{' or more' if function.most == _MANY else ''}"
@@ -472,10 +486,19 @@ def _number_of(program: tuple[_Step, ...]) -> float | None:
     return float(value)
 
 
-def _unknown(word: str, kind: str, listed: tuple[str, ...], known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word[:100], known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(listed)}"
-    return f"unknown {kind} {word[:40]!r} ({hint})"
+def _unknown_name(name: str) -> str:
+    near = difflib.get_close_matches(name[:100], (*_VARIABLES, *FUNCTION_NAMES), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(_VARIABLES)}"
+    return f"unknown name {name[:40]!r} ({hint})"
+
+
+def _unknown_function(name: str) -> str:
+    near = difflib.get_close_matches(name[:100], FUNCTION_NAMES, n=1)
+    if near:
+        return f"unknown function {name[:40]!r} (did you mean {near[0]!r}?)"
+    nearest = difflib.get_close_matches(name[:100], FUNCTION_NAMES, n=3, cutoff=0)
+    listed = "`dreamflow presets --help` lists all"
+    return f"unknown function {name[:40]!r} (nearest: {', '.join(nearest)}; {listed})"
 
 
 def _unknown_sound(name: str) -> str:
@@ -491,11 +514,36 @@ _KEY = re.compile(r"[ \t\r\n]*([0-9]+(?:\.[0-9]+)?)([fs%]?)[ \t\r\n]*")
 _MAX_KEY = 1e9
 
 
-class _Key(NamedTuple):
-    """Where an expression begins to count: a number of frames, of seconds or of per cent."""
+class _Time(NamedTuple):
+    """When a key is: a number of frames, of seconds or of per cent, or an expression in frames."""
 
     amount: float
-    unit: str
+    unit: str = ""
+    formula: Expression | None = None
+
+    def frame(self, moment: _Moment) -> int:
+        """In the render of that moment; a formula's fraction is cut off, as Deforum does."""
+        if self.formula is not None:
+            return _whole_frame(self.formula, moment)
+        if self.unit == "s":
+            return round(self.amount * moment.fps)
+        if self.unit == "%":
+            return round(self.amount / 100 * (moment.frame_count - 1))
+        return int(self.amount)
+
+
+def _whole_frame(formula: Expression, moment: _Moment) -> int:
+    """What a key's formula says; it may lie before the first frame, in a short render."""
+    frame = float(formula.over(replace(moment, frames=np.zeros(1)))[0])
+    if abs(frame) > _MAX_KEY:
+        raise CurveError("the key is too large", formula.text, formula.column)
+    return int(frame)
+
+
+class _Key(NamedTuple):
+    """An expression, and from when on it counts."""
+
+    time: _Time
     expression: Expression
     entry: str | None = None
     """As it was written, if the curve is a mapping."""
@@ -507,13 +555,6 @@ class _Key(NamedTuple):
         except CurveError as error:
             error.entry = self.entry
             raise
-
-    def frame(self, frame_count: int, fps: float) -> int:
-        if self.unit == "s":
-            return round(self.amount * fps)
-        if self.unit == "%":
-            return round(self.amount / 100 * (frame_count - 1))
-        return int(self.amount)
 
 
 @dataclass(frozen=True)
@@ -543,14 +584,15 @@ class Curve:
         """
         render = {"frame_count": frame_count, "fps": fps, "seed": seed, "sound": sound}
         moment = functools.partial(_Moment, **render)
-        found = [(key.frame(frame_count, fps), key) for key in self.keys]
-        keys = sorted(found, key=lambda pair: pair[0])
+        keys = list(zip(self.starts(frame_count, fps, seed), self.keys, strict=True))
+        keys.sort(key=lambda pair: pair[0])
         points = [(start, _value_at(start, key, moment)) for start, key in keys]
         slopes = _slopes(points) if self.ease == "spline" else []
         values = np.full(frame_count, points[0][1])
         ends = [start for start, _ in keys[1:]] + [frame_count]
         for index, ((start, key), end) in enumerate(zip(keys, ends, strict=True)):
-            frames = np.arange(start, min(end, frame_count), dtype=np.float64)
+            first = max(start, 0)
+            frames = np.arange(first, min(end, frame_count), dtype=np.float64)
             if not frames.size:
                 continue
             between = slice(index, index + 2)
@@ -558,8 +600,20 @@ class Curve:
                 part = key.over(moment(frames))
             else:
                 part = self._glide(frames, points[between], slopes[between])
-            values[start : start + frames.size] = part
+            values[first : first + frames.size] = part
         return values
+
+    def starts(self, frame_count: int, fps: float, seed: int = 0) -> list[int]:
+        """The output frame at which each of `keys` stands, which may be outside the render."""
+        moment = _Moment(np.zeros(1), frame_count, fps, seed)
+        return [key.time.frame(moment) for key in self.keys]
+
+    def last_key(self, fps: float) -> int:
+        """Frame of its last key among those that no render's length moves; 0 if there is none."""
+        moment = _Moment(np.zeros(1), 1, fps, 0)
+        times = (key.time for key in self.keys)
+        fixed = (time for time in times if time.formula is None and time.unit != "%")
+        return max((time.frame(moment) for time in fixed), default=0)
 
     def _glide(
         self, frames: Values, ends: list[tuple[int, float]], slopes: list[float]
@@ -621,63 +675,99 @@ def parse(source: float | str | Mapping[Any, Any], ease: str = "linear") -> Curv
         message = f"{len(text)} characters; at most {MAX_CHARACTERS} are read"
         raise CurveError(message, text, MAX_CHARACTERS + 1)
     parser = _Parser(text)
-    keys = _keyframes(parser) if _is_keyframe(text) else [_Key(0, "", parser.expression())]
-    parser.skip_space()
-    if parser.position < len(text):
+    keys = _keyframes(parser) if _has_keys(text) else [_Key(_Time(0), parser.expression())]
+    if parser.remains():
         parser.fail(f"here should be an operator or the end{parser.found()}")
     return _checked(Curve(text, tuple(keys), ease))
 
 
-def _is_keyframe(text: str) -> bool:
-    match = _KEY.match(text)
-    return match is not None and text.startswith(":", match.end())
+_CLOCK = re.compile(r"[0-9.\s]+(?::[0-9.\s]+)+")
+
+
+def _has_keys(text: str) -> bool:
+    """No expression has a colon; `1:30` is rather meant as a time than as a key and its value."""
+    return ":" in text and not _CLOCK.fullmatch(text)
 
 
 def _keyframes(parser: _Parser) -> list[_Key]:
-    """`0:(1), 60:(2)`: keys in order, each value in parentheses, commas between."""
+    """`0:(1), 60:(2)`: keys in order, each with its value, commas between.
+
+    As Deforum does, it takes keys in quotes, keys that are expressions of `max_f` (which are put in
+    order once that is known), values without parentheses and a comma behind the last one.
+    """
     keys: list[_Key] = []
     last: dict[str, float] = {}
-    while True:
-        parser.skip_space()
+    while parser.remains() or not keys:
         at = parser.position
         if len(keys) == MAX_KEYS:
             parser.fail(f"a curve has {MAX_KEYS} keys at most")
-        amount, unit = _key_at(parser)
-        if last.get(unit, -1) >= amount:
-            parser.fail("keys must come in order, each later than the one before", at)
-        last[unit] = amount
+        time = _time_at(parser)
+        if time.formula is None:
+            if last.get(time.unit, -1) >= time.amount:
+                parser.fail("keys must come in order, each later than the one before", at)
+            last[time.unit] = time.amount
         parser.take(":")
-        if parser.peek()[1] != "(":
-            parser.fail(f"a key's value stands in parentheses, as in 0:(1){parser.found()}")
+        keys.append(_Key(time, _value(parser)))
+        if parser.remains():
+            parser.take(",")
+    return keys
+
+
+def _time_at(parser: _Parser) -> _Time:
+    """The key that stands here, in quotes or not."""
+    quote = parser.text[parser.position : parser.position + 1]
+    if quote not in ("'", '"'):
+        return _bare_time_at(parser)
+    parser.position += 1
+    time = _bare_time_at(parser)
+    parser.take(quote)
+    return time
+
+
+_KEY_END = re.compile(r"['\"]?\s*:")
+_KEY_NAMES = frozenset({"max_f", "s", "fps", *_CONSTANTS, *_FUNCTIONS}) - {"beat", "noise"}
+
+
+def _bare_time_at(parser: _Parser) -> _Time:
+    match = _KEY.match(parser.text, parser.position)
+    if match and _KEY_END.match(parser.text, match.end()):
+        try:
+            time = _time(match)
+        except ValueError as error:
+            parser.fail(str(error))
+        parser.position = match.end()
+        return time
+    if parser.peek()[0] not in ("number", "name") and parser.peek()[1] not in ("(", "-", "+"):
+        parser.fail(f"here should be a key: a frame (60), seconds (5s) or 50%{parser.found()}")
+    formula = parser.expression()
+    if not formula.names <= _KEY_NAMES:
+        name = min(formula.names - _KEY_NAMES)
+        parser.fail(f"a key may depend on max_f, s and fps, not on {name}", formula.column - 1)
+    return _Time(0, formula=formula)
+
+
+def _value(parser: _Parser) -> Expression:
+    """A key's expression, commonly in parentheses, which then are no part of it."""
+    parser.skip_space()
+    begin = parser.position
+    if parser.peek()[1] == "(":
         parser.position += 1
         expression = parser.expression()
         parser.take(")")
-        keys.append(_Key(amount, unit, expression))
-        if not parser.peek()[1]:
-            return keys
-        parser.take(",")
+        if parser.peek()[1] in ("", ","):
+            return expression
+        parser.position = begin  # as in (1+2)*3
+    return parser.expression()
 
 
-def _key_at(parser: _Parser) -> tuple[float, str]:
-    match = _KEY.match(parser.text, parser.position)
-    if not match:
-        parser.fail(f"here should be a key: a frame (60), seconds (5s) or 50%{parser.found()}")
-    try:
-        found = _amount(match)
-    except ValueError as error:
-        parser.fail(str(error))
-    parser.position = match.end()
-    return found
-
-
-def _amount(match: re.Match[str]) -> tuple[float, str]:
-    """Amount and unit of a key; frames have the empty unit."""
+def _time(match: re.Match[str]) -> _Time:
+    """A key that is written as a number; frames have the empty unit."""
     amount, unit = float(match[1]), match[2].replace("f", "")
     if not unit and "." in match[1]:
         raise ValueError("a key in frames is a whole number; seconds are written 2.5s")
     if amount > (100 if unit == "%" else _MAX_KEY):
         raise ValueError("the key is too large")
-    return amount, unit
+    return _Time(amount, unit)
 
 
 def _from_mapping(source: dict[str, Any], ease: str) -> Curve:
@@ -694,7 +784,7 @@ def _from_mapping(source: dict[str, Any], ease: str) -> Curve:
     if not keys:
         raise CurveError("a curve has at least one key, as in {0: 1, 5s: 2}")
     for unit in ("", "s", "%"):  # in whatever order they stand: a mapping has none
-        amounts = [key.amount for key in keys if key.unit == unit]
+        amounts = [key.time.amount for key in keys if key.time.unit == unit]
         if len(set(amounts)) < len(amounts):
             raise CurveError("two keys for the same time")
     return _checked(Curve(source, tuple(keys), ease))
@@ -711,16 +801,16 @@ def _entry(key: str, value: Any) -> _Key:
     if not isinstance(value, str) and not abs(value) <= 1e300:
         raise CurveError("must be a finite number", entry=key)
     try:
-        amount, unit = _amount(match)
+        time = _time(match)
         curve = parse(value)
     except ValueError as error:
         raise CurveError(str(error), entry=key) from None
     except CurveError as error:
         error.entry = key
         raise
-    if isinstance(value, str) and _is_keyframe(value):
+    if isinstance(value, str) and _has_keys(value):
         raise CurveError("a key has one number or expression, not keys of its own", entry=key)
-    return _Key(amount, unit, curve.keys[0].expression, key)
+    return _Key(time, curve.keys[0].expression, key)
 
 
 _KNOWN_LATE = frozenset({"max_f", "sec", "fps", "beat", *SOUND_NAMES})
@@ -733,7 +823,8 @@ def _checked(curve: Curve) -> Curve:
     An expression that asks for nothing but the frame, at a key in frames, is evaluated there.
     """
     for key in curve.keys:
-        if not key.unit and key.expression.names.isdisjoint(_KNOWN_LATE):
-            frames = np.array([key.amount])
+        late = key.time.unit or key.time.formula
+        if not late and key.expression.names.isdisjoint(_KNOWN_LATE):
+            frames = np.array([key.time.amount])
             key.expression.over(_Moment(frames, 2, 1.0, 0))
     return curve

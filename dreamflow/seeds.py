@@ -5,6 +5,7 @@ Convention: arrays `[H, W, 3]` RGB, uint8 or uint16, as everywhere in media code
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,8 @@ USUAL_SIZE = (1280, 720)
 
 _NOISE_DEVIATION = 0.18
 """Of full scale, about the middle: next to nothing of it is cut off."""
+_NOISE_CHROMA = 0.4
+"""Of the colour that three independent channels have: with all of it zooms stay neon for ever."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +93,33 @@ def _whole(side: int, multiple: int) -> int:
     return max(multiple, side // multiple * multiple)
 
 
-def covering(array: Array, size: tuple[int, int]) -> Array:
-    """The array scaled until it covers (width, height), its centre cut out."""
+def covering(
+    array: Array,
+    size: tuple[int, int],
+    *,
+    shape: tuple[int, int] | None = None,
+    scaled: Callable[[Array, tuple[int, int]], Array] = resized,
+) -> Array:
+    """The array scaled until it covers (width, height), its centre cut out.
+
+    `shape` is the (width, height) that it stands for, if it is to be stretched to that first.
+    """
     width, height = size
-    rows, columns, _ = array.shape
+    columns, rows = shape or (array.shape[1], array.shape[0])
     scale = max(Fraction(width, columns), Fraction(height, rows))
     across, down = max(width, round(columns * scale)), max(height, round(rows * scale))
-    scaled = resized(array, (across, down))
     left, top = (across - width) // 2, (down - height) // 2
-    return np.ascontiguousarray(scaled[top : top + height, left : left + width])
+    whole = scaled(array, (across, down))
+    return np.ascontiguousarray(whole[top : top + height, left : left + width])
 
 
 def _noise(kind: str, size: tuple[int, int], take: int) -> Array:
     """Normal noise about the middle grey; pink has amplitudes that fall with the frequency."""
     height, width = size
     grain = np.random.default_rng(take).standard_normal((height, width, 3))
+    grey = grain.mean(axis=2, keepdims=True)
+    grain = grey + _NOISE_CHROMA * (grain - grey)
+    grain /= max(float(grain.std()), 1e-9)
     if kind == "pink":
         down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
         frequency = np.hypot(down, across)

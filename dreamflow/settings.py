@@ -195,6 +195,8 @@ class Cycle(Stage):
     def _fits(cls, fade: str | int, info: ValidationInfo) -> str | int:
         every = info.data.get("every", fade)  # absent if it is wrong itself
         (length, unit), (least, wanted) = split_time(fade), split_time(every)
+        if float(length) == 0:  # a hard change, in any unit
+            return fade
         if unit != wanted:
             raise ValueError(f"must be in the unit of `every`, which is {every}, not {fade}")
         if float(length) > float(least):
@@ -251,7 +253,18 @@ class Dream(Stage):
 class Follow(Stage):
     """How the last frame's dream is carried into the next one."""
 
-    flow: Literal["dis", "farneback", "none"] = setting("dis", "Optical flow method.")
+    flow: Literal["dis", "farneback", "raft_small", "raft_large", "files", "none"] = setting(
+        "dis",
+        "Optical flow method; RAFT's weights are fetched on first use, `files` takes --flow-files.",
+    )
+    flow_quality: Literal["ultrafast", "fast", "medium", "fine"] = setting(
+        "medium", "Effort of `dis`."
+    )
+    flow_size: Annotated[int, Field(ge=16, le=16384)] | Literal["full"] = setting(
+        "full",
+        "Long side at which flow is searched for, at most; `full` for that of the dream.",
+        unit="px",
+    )
     decay: float = setting(
         0.985,
         "Share of the carried dream kept from frame to frame.",

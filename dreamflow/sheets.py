@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dreamflow import audio, machine, networks
 from dreamflow import preset as presets
 from dreamflow.errors import UnavailableError
+from dreamflow.flow import FlowMethod
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
@@ -291,7 +292,7 @@ class _Engines:
         layers = tuple(sorted({objective.layer for objective in preset.objectives}))
         extractor = self._extractor(preset.network, layers)
         rate, sound = Fraction(preset.reference_fps), audio.steady(_SHEET_SOUND)
-        return Engine.build(preset, rate, sound=sound, extractor=extractor)
+        return Engine.build(preset, rate, sound=sound, extractor=extractor, flow=FlowMethod("none"))
 
 
 def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _Engines) -> Cell:

@@ -81,8 +81,7 @@ def difference(one: Look, other: Look) -> float:
     decides, full at `_FULL_JUMP` levels.
     """
     if one.is_flat or other.is_flat:
-        change = cv2.absdiff(one.colour, other.colour).mean()
-        return min(1.0, float(change) / _FULL_JUMP)
+        return min(1.0, _distance(one, other) / _FULL_JUMP)
     recoloured = 1 - float(np.minimum(one.histogram, other.histogram).sum())
     alike = _correlation(one.grey, _pulled(other.grey, one.grey, None))
     if 1 - alike + recoloured / 4 >= _JUMP:
@@ -139,8 +138,12 @@ _JUMP = 0.5
 street film it is 0.8 and more, elsewhere 0.3 at most."""
 _PEAK = 2.0
 """A jump is that many times the other differences around it; in a whip pan all are large."""
-_REACH = 2
-"""Frames on each side that are around. Shots no longer than that are not told apart."""
+_REACH = 1
+"""Frames on each side that are around. Shots of one frame are not told apart: each is as unlike the
+next as the frames of a camera that is thrown round."""
+_FADE_STEP = 0.8
+"""A frame that is nearer than this share of its neighbour's distance to black (or to any one
+colour) is on its way there."""
 
 
 class Jumps:
@@ -273,7 +276,7 @@ def _watched(
     def pass_on() -> Marked:
         nonlocal done
         after = [look for _, look in itertools.islice(held, length)]
-        begins = done == 0 or (done in jumps and _lasts(before, after))
+        begins = done == 0 or (done in jumps and _is_cut(before, after))
         array, look = held.popleft()
         before.append(look)
         jumps.discard(done)
@@ -291,9 +294,34 @@ def _watched(
         yield pass_on()
 
 
+def _is_cut(before: Sequence[Look], after: Sequence[Look]) -> bool:
+    """Whether a jump between these frames lasts, and is not the last step of a fade."""
+    return _lasts(before, after) and not _fades([*before], after)
+
+
 def _lasts(before: Iterable[Look], after: Sequence[Look]) -> bool:
     """Whether nothing that was there shortly before comes back shortly after."""
     return all(difference(b, a) >= _JUMP for a in before for b in after)
+
+
+def _fades(before: Sequence[Look], after: Sequence[Look]) -> bool:
+    """Whether the picture came from one colour, or went to it, by at least one step between.
+
+    A quick fade of few steps ends in one as large as a cut's, but the frame on the picture's side
+    of it is well on the way: half of it or more, where the steps are equal.
+    """
+    if before[-1].is_flat == after[0].is_flat:
+        return False
+    side, colour = (after, before[-1]) if before[-1].is_flat else (before[::-1], after[0])
+    if len(side) < 2:
+        return False
+    near, far = (_distance(look, colour) for look in side[:2])
+    return near < _FADE_STEP * far
+
+
+def _distance(one: Look, other: Look) -> float:
+    """Mean change of colour, in 8-bit levels."""
+    return float(cv2.absdiff(one.colour, other.colour).mean())
 
 
 def by_shot(marked: Iterable[Marked]) -> Iterator[tuple[int, Iterator[Array]]]:

@@ -48,3 +48,14 @@ def agree(there: np.ndarray, back: np.ndarray) -> np.ndarray:
 def square_length(vectors: np.ndarray) -> np.ndarray:
     """|w|², `[H, W]`."""
     return vectors[..., 0] ** 2 + vectors[..., 1] ** 2
+
+
+def resized(vectors: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The same motion on a grid of (height, width): the vectors grow or shrink with it."""
+    height, width = vectors.shape[:2]
+    if (height, width) == size:
+        return vectors
+    shrinks = size[0] * size[1] < height * width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    scale = np.array((size[1] / width, size[0] / height), np.float32)
+    return cv2.resize(vectors, size[::-1], interpolation=how) * scale

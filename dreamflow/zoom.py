@@ -12,20 +12,21 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, color, warp
+from dreamflow import camera, color, masks, warp
 from dreamflow.camera import Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array, to_image
-from dreamflow.render import Engine, RenderedFrame, gentler, shrink
+from dreamflow.render import Engine, RenderedFrame, dream_size, gentler, shrink
 from dreamflow.settings import Color
 
 _RUNNING_SHARE = 0.01
@@ -72,15 +73,22 @@ def render_zoom(
         engines = [at(place) for place in places]
         moves = [_move(now, last.picture) for now in engines]
         canvas = dive(engines[-1], last, seed, places[-1], moves)
-        for place, now in enumerate(engines[:-1], 1):
-            if last.index + place < end:
-                border = now.preset.camera.border
-                picture = camera.between(last.picture, canvas.picture, moves, place, border)
-                event = _event(last, now, opens=False, began=began)
-                yield replace(event, index=last.index + place, image=picture)
-                began = time.perf_counter()
-        if canvas.index < end:
-            yield _event(canvas, engines[-1], opens=False, began=began)
+        for event in _gap(last, canvas, engines, moves, began):
+            if event.index < end:
+                yield event
+
+
+def _gap(
+    last: Canvas, canvas: Canvas, engines: Sequence[Engine], moves: Sequence[Matrix], began: float
+) -> Iterator[RenderedFrame]:
+    """The frames from one dreamed frame to the next: those between them, then that one."""
+    for place, now in enumerate(engines[:-1], 1):
+        border = now.preset.camera.border
+        picture = camera.between(last.picture, canvas.picture, moves, place, border)
+        event = _event(last, now, opens=False, began=began)
+        yield replace(event, index=last.index + place, image=picture)
+        began = time.perf_counter()
+    yield _event(canvas, engines[-1], opens=False, began=began)
 
 
 def render_loop(
@@ -90,40 +98,57 @@ def render_loop(
     lead: int,
     shelf: Shelf,
     *,
-    first: int | None = None,
     canvas: Canvas | None = None,
 ) -> Iterator[RenderedFrame]:
     """Dive into `seed` so that the last of `frame_count` frames runs on into the first.
 
     `lead` frames (0 < lead < frame_count), numbered from -lead on, come before the film. They move
-    as its last ones do, and are to be put on the `shelf` in their order, with 16 bits; over those
-    last ones they are mixed into the feedback, so that one dive turns into the other while both
-    move alike. The last frame is that before the first one, to the last bit of an array.
+    as its last ones do, and those that are dreamed are to be put on the `shelf`, with 16 bits, at
+    their places counted from the first; over those last ones they are mixed into the feedback, so
+    that one dive turns into the other while both move alike. The last frame is that before the
+    first one, to the last bit of an array. `cadence` leaves frames out as in a film that is none,
+    but counts from the last frame, so that lead and end are dreamed in the same places.
 
-    `canvas` is the state after the frame before `first`, to begin there.
+    `canvas` is the state after the last dreamed frame before the first one.
     """
-    for index in range(-lead if first is None else first, frame_count):
-        turn, place = index % frame_count, index - frame_count + lead
-        began, now, opens = time.perf_counter(), engine.at(turn), canvas is None
-        if canvas is None:
-            canvas = open_canvas(now, seed, turn)
-        else:
-            canvas = dive(now, canvas, seed, turn, [_move(now, canvas.picture)])
-        if place >= 0:
-            before = to_image(shelf[place], engine.device)
-            mixed = canvas.picture.lerp(before, _mixed_in(place, lead))
-            canvas = replace(canvas, picture=mixed)
-        yield replace(_event(canvas, now, opens=opens, began=began), index=index)
+    places = _dreamed_places(frame_count, lead, engine.preset.cadence)
+    if canvas is None:
+        began, now = time.perf_counter(), engine.at(-lead % frame_count)
+        canvas = replace(open_canvas(now, seed, -lead % frame_count), index=-lead)
+        yield _event(canvas, now, opens=True, began=began)
+    unmixed = frame_count - lead
+    for before, stop in pairwise(places[places.index(canvas.index) :]):
+        began, last = time.perf_counter(), canvas
+        turns = [index % frame_count for index in range(before + 1, stop + 1)]
+        engines = [engine.at(turn) for turn in turns]
+        moves = [_move(now, last.picture) for now in engines]
+        canvas = replace(dive(engines[-1], last, seed, turns[-1], moves), index=stop)
+        if stop >= unmixed:
+            old = to_image(shelf[stop - unmixed], engine.device)
+            share = _mixed_in(max(0, before + 1 - unmixed), stop + 1 - unmixed, lead)
+            canvas = replace(canvas, picture=canvas.picture.lerp(old, share))
+        yield from _gap(last, canvas, engines, moves, began)
 
 
-def _mixed_in(place: int, length: int) -> float:
-    """What to mix into frame `place` of a cross-fade that feeds on itself.
+def _dreamed_places(frame_count: int, lead: int, cadence: int) -> list[int]:
+    """The frames of a loop that are dreamed, from -lead on.
 
-    The share of the old picture that is left falls along half a cosine, to 0 in the last frame;
-    each frame is given what is missing after all before it.
+    The first and the last are, and else every so many that end with the last; so the lead's are
+    those of the film's end.
     """
-    left, before = (0.5 + 0.5 * math.cos(math.pi * (place + i) / length) for i in (1, 0))
-    return 1 - left / before
+    film = range(frame_count - 1, -1, -cadence)
+    before = (turn - frame_count for turn in film if turn >= frame_count - lead)
+    return sorted({-lead, *before, *film})
+
+
+def _mixed_in(before: int, now: int, length: int) -> float:
+    """What to mix into a frame of a cross-fade that feeds on itself.
+
+    Of the old picture is left, after that many of `length` frames, a share that falls along half a
+    cosine to 0; each frame is given what is missing after the one mixed before it.
+    """
+    left, was = (0.5 + 0.5 * math.cos(math.pi * place / length) for place in (now, before))
+    return 1 - left / was
 
 
 def _event(canvas: Canvas, engine: Engine, *, opens: bool, began: float) -> RenderedFrame:
@@ -184,7 +209,8 @@ def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int, share:
         picture = torch.lerp(blurred, picture, 1 + settings.sharpen * share)
     if settings.noise > 0:
         deviation = settings.noise * share**0.5  # what adds up are squares
-        picture = picture + deviation * _grain(engine, picture, index, _NOISE)
+        grain = picture + deviation * _grain(engine, picture, index, _NOISE)
+        picture = masks.within(engine.mask, picture, grain)
     if settings.reseed > 0:
         picture = torch.lerp(picture, seed, 1 - (1 - settings.reseed) ** share)
     return picture.clamp(0, 1)
@@ -203,15 +229,19 @@ def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Te
     """The picture dreamed on at the size dreams run at; what was dreamed is enlarged onto it."""
     preset = engine.preset
     settings = gentler(preset) if gently else preset.dream
-    small = shrink(picture, settings.size)
-    dreamed = dream(small, engine.extractor, engine.terms, settings, (preset.seed, index))
+    seed, mask = (preset.seed, index), engine.mask
     size = (picture.shape[-2], picture.shape[-1])
-    return picture + warp.resize(dreamed - small, size) if small is not picture else dreamed
+    if dream_size(size, settings.size) == size:
+        return dream(picture, engine.extractor, engine.terms, settings, seed, mask)
+    small = shrink(picture, settings.size)
+    dreamed = dream(small, engine.extractor, engine.terms, settings, seed, mask)
+    return masks.kept(mask, picture, picture + warp.resize(dreamed - small, size))
 
 
 def _colored(engine: Engine, picture: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
-    settings = engine.preset.color
+    """The picture with its colours pulled to the anchor's, and its ends bent."""
+    settings, colored = engine.preset.color, picture
     if settings.anchor != "none" and strength > 0:
         wanted = anchor.limited(settings)
-        picture = color.pull(picture.clamp(0, 1), wanted, strength)
-    return color.with_shoulders(picture)
+        colored = color.pull(picture.clamp(0, 1), wanted, strength)
+    return masks.within(engine.mask, picture, color.with_shoulders(colored))

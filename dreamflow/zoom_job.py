@@ -13,12 +13,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from dreamflow import audio, seeds
+from dreamflow import audio, masks, seeds
 from dreamflow.camera import matrix
 from dreamflow.caption import finished
 from dreamflow.checkpoint import State
@@ -38,13 +39,15 @@ from dreamflow.film import (
     sha256,
 )
 from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
-from dreamflow.job import facts, listen, prepare, recipe
+from dreamflow.job import facts, listen, mask_file, masked, prepare, recipe, without_motion
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
+from dreamflow.schedule import SoundCurves
 from dreamflow.seeds import Seed
 from dreamflow.settings import Camera
 from dreamflow.video import writer
 from dreamflow.video.scratch import Scratch
+from dreamflow.video.stills import still_size
 from dreamflow.video.stream import ListenerGone, Stream
 from dreamflow.video.writer import Codec
 from dreamflow.zoom import render_loop, render_zoom
@@ -86,8 +89,6 @@ class ZoomRequest(Conditions):
             raise UsageError("--loop and --ping-pong both close the film: give one of them")
         if self.live and (self.loop or self.ping_pong or self.preset.audio):
             raise UsageError("a --live stream has no end to close, and no sound: leave that out")
-        if self.loop and self.preset.cadence > 1:
-            raise UsageError("a --loop is dreamed frame by frame: leave out `cadence`")
         if self.target == "-" and not self.live:
             raise UsageError("only a stream goes to standard output: add --live, or name a file")
         if self._length is None and not (self.live or self.preset.audio):
@@ -127,19 +128,19 @@ def render_film(request: ZoomRequest) -> Generator[Event | Finished, None, None]
     began = time.monotonic()
     check_target(request.target, request)
     codec = writer.codec_for(request.target, request.preset.output)
-    _check_inputs_survive(request)
-    array = _first_picture(request, codec.multiple)
-    info = _info(request, array, request.frame_count())
-    course = _Course.of(request, info)
-    engine = _engine(request, info, course.dreamed)
-    _warn(engine, info)
+    check_inputs_survive(request)
+    array = first_picture(request, codec.multiple)
+    info = info_of(request, array, request.frame_count())
+    course = Course.of(request, info)
+    engine = engine_for(request, info, course.dreamed, heard(request, info))
+    warn(engine, info)
     film = _film(request, course, array, engine, codec)
     yield from make(film, request.target, request)
     yield Finished(request.target, info.frame_count, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
-class _Course:
+class Course:
     """Which frames are dreamed and which are shown, in which order."""
 
     length: int
@@ -150,7 +151,7 @@ class _Course:
     """Frames dreamed before the film, of which its end makes use; none but for a loop."""
 
     @classmethod
-    def of(cls, request: ZoomRequest, info: VideoInfo) -> _Course:
+    def of(cls, request: ZoomRequest, info: VideoInfo) -> Course:
         length = info.frame_count
         if request.ping_pong:
             return cls(length, length // 2 + 1, 0)
@@ -163,11 +164,9 @@ class _Course:
         return self.lead if self.dreamed == self.length else self.dreamed
 
 
-def _film(
-    request: ZoomRequest, course: _Course, array: Array, engine: Engine, codec: Codec
-) -> Film:
+def _film(request: ZoomRequest, course: Course, array: Array, engine: Engine, codec: Codec) -> Film:
     """What to make of a first picture."""
-    info, known = _info(request, array, course.length), facts(engine, _facts(request))
+    info, known = info_of(request, array, course.length), facts(engine, _facts(request))
     bits = codec.array_bits(info.bits)
 
     def frames(place: int, state: State | None, aside: Scratch) -> Generator[Shown, None, None]:
@@ -184,7 +183,7 @@ def _film(
         frames=frames,
         state=Canvas,
         state_bytes=IMAGE_BYTES * info.height * info.width,
-        fingerprint=fingerprint(known, info, codec, ()),
+        fingerprint=fingerprint(known, engine, info, codec, ()),
         preset=known["preset"],
         device=engine.device,
         extras={
@@ -201,26 +200,28 @@ def _film(
 def _loop(
     seed: Tensor,
     engine: Engine,
-    course: _Course,
+    course: Course,
     bits: int,
     place: int,
     canvas: Canvas | None,
     aside: Scratch,
 ) -> Generator[Shown, None, None]:
     """A film whose end runs on into its beginning, with what comes before it."""
-    lead, settings = course.lead, engine.preset.output
-    loop = render_loop(seed, engine, course.length, lead, aside, first=place, canvas=canvas)
-    for frame in loop:
+    for frame in render_loop(seed, engine, course.length, course.lead, aside, canvas=canvas):
+        if frame.index < place:
+            continue
         if frame.index < 0:
-            yield Shown(frame.index, None, frame, to_array(frame.image, 16))
+            dreamed = frame.carry.index == frame.index
+            again = to_array(frame.image, 16) if dreamed else None
+            yield Shown(frame.index, None, frame, again)
         else:
-            yield Shown(frame.index, finished(frame, settings, bits), frame)
+            yield Shown(frame.index, finished(frame, engine.preset.output, bits), frame)
 
 
 def _dive(
     seed: Tensor,
     engine: Engine,
-    course: _Course,
+    course: Course,
     bits: int,
     place: int,
     canvas: Canvas | None,
@@ -247,12 +248,12 @@ def render_stream(
     began, count = time.monotonic(), 0
     if request.preset.output.codec not in ("auto", "h264"):
         raise UsageError(f"a stream is h264, not {request.preset.output.codec} (output.codec)")
-    _check_inputs_survive(request)
-    array = _first_picture(request, writer.CODECS["h264"].multiple)
+    check_inputs_survive(request)
+    array = first_picture(request, writer.CODECS["h264"].multiple)
     wanted = request.frame_count()
-    info = _info(request, array, wanted or round(STREAM_SECONDS * request.rate))
-    engine = _engine(request, info, info.frame_count)
-    _warn(engine, info)
+    info = info_of(request, array, wanted or round(STREAM_SECONDS * request.rate))
+    engine = engine_for(request, info, info.frame_count, heard(request, info))
+    warn(engine, info)
     with _opened(request) as descriptor:
         yield Started(info, "h264", wanted)
         size = {"width": info.width, "height": info.height}
@@ -294,7 +295,8 @@ def _opened(request: ZoomRequest) -> Iterator[int]:
 # ── what both have in common ─────────────────────────────────────────────────────────────────────
 
 
-def _first_picture(request: ZoomRequest, multiple: int) -> Array:
+def first_picture(request: ZoomRequest, multiple: int) -> Array:
+    """The seed at the size of the film, its sides multiples of `multiple`; errors as `draw`."""
     return seeds.draw(
         request.seed,
         request.size,
@@ -304,22 +306,41 @@ def _first_picture(request: ZoomRequest, multiple: int) -> Array:
     )
 
 
-def _info(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
+def info_of(request: ZoomRequest, array: Array, frame_count: int) -> VideoInfo:
+    """The film that grows from a first picture."""
     height, width, _ = array.shape
     return VideoInfo(width, height, request.rate, frame_count, bits=array.itemsize * 8)
 
 
-def _engine(request: ZoomRequest, info: VideoInfo, frame_count: int) -> Engine:
-    sound = listen(request.preset, None, info)
-    conditions = {"frame_count": frame_count, "sound": sound}
-    return prepare(request.preset, info.rate, request.device, request.threads, **conditions)
+def engine_for(
+    request: ZoomRequest, info: VideoInfo, frame_count: int, sound: SoundCurves | None
+) -> Engine:
+    """The engine of a film of which that many frames are dreamed, with its mask."""
+    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
+    engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
+    return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
 
 
-def _check_inputs_survive(request: ZoomRequest) -> None:
+def heard(request: ZoomRequest, info: VideoInfo) -> SoundCurves | None:
+    """What the preset's expressions need to know of the film's sound (see `job.listen`)."""
+    return listen(request.preset, None, info)
+
+
+def _laid_over(weights: Array, seed: Seed, info: VideoInfo) -> Array:
+    """A mask cut like the seed it is meant for: stretched over it, then cropped with it."""
+    if not isinstance(seed, Path):
+        return weights
+    frame = (info.width, info.height)
+    return seeds.covering(weights, frame, shape=still_size(seed), scaled=masks.stretched)
+
+
+def check_inputs_survive(request: ZoomRequest) -> None:
+    """Raise UsageError if the output would take the place of what is read."""
     if request.target == "-":
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
-    writer.check_input_survives(request.target, [path for path in inputs if path])
+    read = [path for path in inputs if path] + mask_file(request.preset)
+    writer.check_input_survives(request.target, read)
 
 
 def _facts(request: ZoomRequest) -> dict[str, str]:
@@ -333,7 +354,8 @@ def _facts(request: ZoomRequest) -> dict[str, str]:
     return known
 
 
-def _warn(engine: Engine, info: VideoInfo) -> None:
+def warn(engine: Engine, info: VideoInfo) -> None:
+    """Tell of octaves that do not fit, and of a camera that never moves."""
     warn_of_dropped_octaves(engine, (info.height, info.width))
     moments = (engine.at(index).preset.camera for index in range(0, info.frame_count, 10))
     if all(_stands_still(settings) for settings in moments):

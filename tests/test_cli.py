@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dreamflow.errors import DreamflowError
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.job import Finished
 from dreamflow.progress import Pace, clock, current_objective, printable, view
+from dreamflow.schedule import FUNCTION_NAMES
 from dreamflow.video.probe import probe
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import read_still, read_still_with_alpha, still_metadata, write_still
@@ -140,6 +142,12 @@ def test_checking_presets_lists_what_is_wrong_in_all_of_them(call, tmp_path):
     assert err[0].startswith("dreamflow: error: typo.yaml:2:9: unknown key 'octave_scael'")
     assert err[1].startswith("dreamflow: error: layer.yaml:3:10: objectives.0.layer: unknown")
     assert len(err) == 2
+
+
+def test_the_help_lists_what_expressions_may_use(call):
+    _, out, _ = call("presets", "--help")
+    words = set(re.findall(r"\w+(?:\.\w+)*", " ".join(out)))
+    assert {*FUNCTION_NAMES, "t", "s", "max_f", "sec", "fps", "pi", "e", "audio.rms"} <= words
 
 
 def test_every_shipped_preset_is_listed_and_passes_the_check(call):
@@ -554,8 +562,13 @@ def test_a_missing_sound_file_is_said_so_and_a_useless_one_is_warned_of(call, on
     assert (code, err) == (0, [f"dreamflow: warning: {warning}"])
 
 
-def test_presets_that_listen_are_checked_and_shown_without_a_sound(call, tmp_path):
+def test_presets_that_listen_are_checked_for_their_file_and_shown_without_hearing_it(
+    call, tmp_path
+):
     (tmp_path / "p.yaml").write_text("extends: base\naudio: song.wav\ndream: {chroma: audio.rms}\n")
+    missing = "dreamflow: error: p.yaml:2:8: audio: there is no file 'song.wav'"
+    assert call("presets", "check", "p.yaml") == (78, [], [missing])
+    (tmp_path / "song.wav").touch()
     assert call("presets", "check", "p.yaml") == (0, ["p.yaml: fine"], [])
     code, out, _ = call("presets", "show", "./p.yaml")
     assert code == 0

@@ -19,13 +19,14 @@ LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"batch", "caption", "checkpoint", "compare", "film", "job", "job_folder", "journal",
                 "measure", "plan", "plots", "preview", "ray_engine", "render", "report", "sheets",
-                "watch", "work", "workers", "zoom", "zoom_job"},
+                "stage", "watch", "work", "workers", "zoom", "zoom_job", "zoom_preview"},
     "description": {"complaints", "cycles", "manifest", "preset", "strict_yaml"},
-    "media": {"audio", "seeds", "shots", "video.colors", "video.ffmpeg", "video.probe",
+    "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
+              "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine",
-                     "networks", "objectives", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "masks",
+                     "networks", "objectives", "raft", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""

@@ -134,7 +134,7 @@ def test_octaves_too_small_for_the_network_are_warned_of_once(short_clip, target
 
 def test_the_recipe_names_all_that_the_picture_hangs_on():
     engine = job.prepare(make_preset("features.4", seed=7), Fraction(25), "cpu", 1)
-    facts = json.loads(job.recipe(engine))
+    facts = json.loads(job.recipe(job.facts(engine)))
     assert "seed: 7" in facts["preset"]
     assert "layer: features.4" in facts["preset"]
     assert facts["threads"] == 1
@@ -145,7 +145,7 @@ def test_the_recipe_names_all_that_the_picture_hangs_on():
 
 def test_the_recipe_does_not_tell_where_weights_lie():
     preset = make_preset("features.4", network=f"squeezenet1_1:{WEIGHTS}")
-    text = job.recipe(job.prepare(preset, Fraction(25), "cpu", 1))
+    text = job.recipe(job.facts(job.prepare(preset, Fraction(25), "cpu", 1)))
     assert f"network: squeezenet1_1:{WEIGHTS.name}\n" in json.loads(text)["preset"]
     assert str(WEIGHTS.parent) not in text
 
@@ -319,7 +319,7 @@ def test_other_kinds_of_output_leave_nothing_either(short_clip, target, name):
     assert list(target.parent.iterdir()) == []
 
 
-def test_a_source_that_goes_away_before_the_sound_is_fetched_leaves_nothing(
+def test_a_source_that_goes_away_before_the_sound_is_fetched_loses_no_frame(
     short_clip, tmp_path, target
 ):
     clip = tmp_path / "clip.mp4"
@@ -327,10 +327,14 @@ def test_a_source_that_goes_away_before_the_sound_is_fetched_leaves_nothing(
     generator = render_video(make_request(clip, target))
     for _ in range(7):
         next(generator)
-    clip.unlink()
+    clip.rename(tmp_path / "elsewhere.mp4")
     with pytest.raises(DreamflowError, match=r"clip\.mp4"):
         next(generator)
     assert not target.exists()
+    (tmp_path / "elsewhere.mp4").rename(clip)
+    started, *frames, _ = render_video(make_request(clip, target))
+    assert (started.resumes_at, frames) == (6, [])
+    assert len(frames_of(target)) == 6
 
 
 def test_an_unreadable_frame_stops_a_strict_render(media, damaged, tmp_path, target):

@@ -672,3 +672,13 @@ def test_class_scores_need_no_more_than_the_deepest_layer_until_they_are_asked_f
     extractor = networks.build("squeezenet1_1", ["fire4", classes.LAYER])
     fire4 = extractor._cut(frozenset({"features.6"}))
     assert not any("classifier" in name for name, _ in fire4.named_modules())
+
+
+@pytest.mark.parametrize(
+    "look_up",
+    [networks.find_network, lambda name: networks.find_layers(networks.DEFAULT, [name])],
+)
+def test_a_name_as_long_as_a_book_is_refused_in_a_short_line(look_up):
+    with pytest.raises(PresetError) as caught:
+        look_up("a1" * 400_000)
+    assert len(str(caught.value)) < 300

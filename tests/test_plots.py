@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -193,8 +194,21 @@ def test_a_preset_that_listens_is_plotted_with_a_clip_and_refused_without(
     words = ["presets", "plot", "base", "-o", str(tmp_path / "plot.png")]
     words += ["-s", "dream.step_size=1+audio.rms"]
     assert run(words) == 2
-    assert "dream.step_size listens to a clip ('1+audio.rms')" in capsys.readouterr().err
+    assert "dream.step_size listens to a sound ('1+audio.rms')" in capsys.readouterr().err
     assert run([*words, "--input", str(clip_path)]) == 0
+
+
+def test_a_preset_is_plotted_with_the_sound_file_that_is_named(clip_path, tmp_path, capsys):
+    sound = tmp_path / "sound.mp4"
+    shutil.copy(clip_path, sound)
+    words = ["presets", "plot", "base", "-o", str(tmp_path / "a.png"), "--audio", str(sound)]
+    assert run([*words, "-s", "dream.step_size=1+audio.rms", "--frames", "9"]) == 0
+    assert read_still(tmp_path / "a.png").shape[1] == 1600
+    assert run(["presets", "plot", "base", "-o", str(tmp_path / "c.png"), "--audio", "x.wav"]) == 0
+    assert "--audio changes nothing" in capsys.readouterr().err
+    words = ["presets", "plot", "base", "-y", "-o", str(sound), "--audio", str(sound)]
+    assert run(words) != 0
+    assert sound.read_bytes() == clip_path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,22 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             "objectives: [{layer: a, zzz: 2}]",
-            "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight, ease, "
-            "octaves, class, cycle, every, fade)",
+            "p.yaml:1:25: unknown key 'zzz' (allowed: layer, weight, ease, octaves)",
+        ),
+        (
+            "objectives: [{class: tabby, layer: a}]",
+            "p.yaml:1:29: key 'layer' does not go with 'class' "
+            "(allowed: class, weight, ease, octaves)",
+        ),
+        (
+            GROUND + "dream: {steps: 3.0}",
+            "p.yaml:2:16: dream.steps: "
+            "must be a whole number from 0 to 1000, not 3.0: write it without a point",
+        ),
+        (
+            GROUND + "shots: [5, -1]",
+            "p.yaml:2:12: shots.1: must be a whole number from 0 to 999999999 "
+            "or a text such as 48f, 2.5s, 1:02.5, not -1",
         ),
         (
             GROUND + "jitter: 3",
@@ -161,7 +175,8 @@ def test_the_view_of_a_frame_is_plain_settings():
         ),
         (
             GROUND + "follow: {flow: optical}",
-            "p.yaml:2:16: follow.flow: must be one of dis, farneback, none, not 'optical'",
+            "p.yaml:2:16: follow.flow: must be one of dis, farneback, raft_small, raft_large, "
+            "files, none, not 'optical'",
         ),
         (GROUND + "network: 3", "p.yaml:2:10: network: must be a text, not 3"),
         (
@@ -647,6 +662,22 @@ def test_an_override_may_be_a_curve(value):
     assert (middle.dream.step_size, middle.objectives[0].weight) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "value", ['"0":(1), "60":(3)', "0: 1, 60: 3", "0:(1), (max_f-39):(3),", "'0:1, 60:3'"]
+)
+def test_an_override_takes_what_deforum_takes(value):
+    moving = load("base", overrides=[f"dream.step_size={value}"])
+    assert moving.resolved(100, 30).at(30).dream.step_size == 2
+
+
+def test_keys_without_parentheses_are_a_curve_and_a_time_is_not():
+    moving = load(write("p.yaml", GROUND + "camera: {zoom: '0:1.02, 60:2'}"))
+    assert moving.resolved(99, 30).at(60).camera.zoom == 2
+    assert complaints(GROUND + "camera: {zoom: 1:30}") == [
+        "p.yaml:2:16: camera.zoom: must be a number from 0.5 to 2 (per frame at 30 fps), not '1:30'"
+    ]
+
+
 def test_a_wrong_curve_in_an_override_is_shown_with_a_caret():
     assert refused("base", ["dream.step_size=0: (1), 60: (foo)"]) == [
         "--set dream.step_size: unknown name 'foo' (did you mean 'floor'?)",
@@ -693,6 +724,8 @@ def test_an_objective_is_dreamed_in_all_octaves_unless_it_names_some():
         ("objectives: [{layer: a, octaves: [7]}]\nfollow: {octaves: 6}",
          "p.yaml:1:35: objectives.0.octaves.0: "
          "must be from 0 (full size) to 5, as follow.octaves is 6, not 7"),
+        ("objectives: [{layer: a, octaves: [0, -1]}]",
+         "p.yaml:1:38: objectives.0.octaves.1: must be a whole number from 0 to 15, not -1"),
         ("objectives: [{layer: a, octaves: []}]",
          "p.yaml:1:34: objectives.0.octaves: must be a list of 1 or more, "
          "each a whole number from 0 to 15 or 'all', not an empty list"),
@@ -703,6 +736,14 @@ def test_an_objective_is_dreamed_in_all_octaves_unless_it_names_some():
 )  # fmt: skip
 def test_an_octave_that_is_never_dreamed_is_named_with_the_range(text, message):
     assert complaints(text) == [message]
+
+
+def test_an_octave_that_an_override_takes_away_names_the_override():
+    write("p.yaml", "objectives: [{layer: a, octaves: [3]}]")
+    assert refused("p.yaml", ["dream.octaves=3"]) == [
+        "p.yaml:1:35: objectives.0.octaves.0: "
+        "must be from 0 (full size) to 2, as dream.octaves is 3 by --set, not 3"
+    ]
 
 
 def test_an_ease_beside_a_weight_bends_it_as_one_within_does():
@@ -839,7 +880,7 @@ def test_a_class_fades_in_like_a_layer():
         ("{class: crane}", "22: objectives.0.class: 'crane' is two classes: write 'crane (bird)'"),
         ("{class: 1000}", "22: objectives.0.class: must be a text or a whole number from 0 to 999"),
         ("{class: [1]}", "22: objectives.0.class: must be a text or a whole number from 0 to 999"),
-        ("{class: 1, layer: a}", "25: unknown key 'layer'"),
+        ("{class: 1, layer: a}", "25: key 'layer' does not go with 'class'"),
         ("{clas: 1}", "15: unknown key 'clas' (did you mean 'class'?)"),
     ],
 )  # fmt: skip
@@ -888,8 +929,103 @@ def test_a_dumped_preset_reads_back_equal(original):
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(SHIPPED.glob("*.yaml"))])
 def test_a_shipped_preset_as_it_is_shown_is_equal(name):
-    text = preset.annotated(*load_with_origins(name))
-    assert load(write("p.yaml", text)) == load(name)
+    assert load(write("elsewhere/p.yaml", preset.shown(name))) == load(name)
+
+
+# ── what is shown ──
+
+
+def shown_beside(path, overrides=()):
+    """What is shown of a preset, saved beside it and read from another folder."""
+    text = preset.shown(path, overrides=overrides)
+    return text, load(write(str(Path(path).parent / "shown.yaml"), text))
+
+
+def test_a_preset_that_is_shown_names_its_files_as_seen_from_its_folder():
+    write("in/low/q.yaml", GROUND + "audio: a b.wav\nnetwork: vgg16:mine.safetensors\n")
+    write("in/p.yaml", "extends: low/q.yaml\n")
+    for path, place in (("in/p.yaml", "low/"), ("in/low/q.yaml", "")):
+        text, again = shown_beside(path)
+        lines = text.splitlines()
+        assert lines[0] == f"# Save it beside {path}: from there it names files."
+        assert any(line.startswith(f"audio: {place}a b.wav ") for line in lines)
+        assert any(line.startswith(f"network: vgg16:{place}mine.safetensors ") for line in lines)
+        assert again == load(path)
+        assert again.audio == "in/low/a b.wav"
+
+
+def test_a_file_of_an_override_is_named_from_the_presets_folder_or_warned_of(caplog, tmp_path):
+    write("in/p.yaml", GROUND)
+    _, again = shown_beside("in/p.yaml", ["audio=in/a.wav"])
+    assert again.audio == "in/a.wav"
+    assert "audio: songs/a.wav " in preset.shown("base", overrides=["audio=songs/a.wav"])
+    assert not caplog.records
+    text = preset.shown("in/p.yaml", overrides=[f"audio={tmp_path}/b.wav"])
+    assert f"audio: {tmp_path}/b.wav " in text
+    assert caplog.messages == [
+        f"audio: {tmp_path}/b.wav is outside the preset's folder, where no preset may name it: "
+        "give it with --set again"
+    ]
+
+
+def test_a_preset_without_files_is_shown_without_a_word_on_them():
+    assert preset.shown("base").startswith("description: ")
+
+
+# ── a check ──
+
+
+def found_by_check(text):
+    with pytest.raises(PresetError) as caught:
+        preset.check(load(write("p.yaml", text)))
+    return str(caught.value).split("\n")
+
+
+def test_a_check_misses_no_file():
+    text = GROUND + "audio: a.wav\nnetwork: vgg16:b.safetensors\n"
+    assert found_by_check(text) == [
+        "p.yaml:2:8: audio: there is no file 'a.wav'",
+        "p.yaml:3:10: network: there is no file 'b.safetensors'",
+    ]
+    write("a.wav", "")
+    assert len(found_by_check(text)) == 1
+    write("b.safetensors", "")
+    preset.check(load("p.yaml"))
+
+
+STEP_SIZE = "it must be a number from 0 to 64 (8-bit levels)"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0:(1), 9:(70)", [f"p.yaml:2:20: dream.step_size is 70 at a key; {STEP_SIZE}",
+                           "  0:(1), 9:(70)", "            ^"]),
+        ("99%:70, 9999999:1", [f"p.yaml:2:20: dream.step_size is 70 at a key; {STEP_SIZE}",
+                               "  99%:70, 9999999:1", "      ^"]),
+        ("{0: 1, 900000s: -1}", [f"p.yaml:2:36: dream.step_size is -1 at a key; {STEP_SIZE}"]),
+        ("9+70*sin(t)", [f"p.yaml:2:20: dream.step_size is 67.903 at frame 1; {STEP_SIZE}"]),
+        ("900:(t/10)", [f"p.yaml:2:20: dream.step_size is 90 at frame 0; {STEP_SIZE}"]),
+        ("99*audio.rms", [f"p.yaml:2:20: dream.step_size is 99 at frame 0; {STEP_SIZE} "
+                          "(where audio.* is 1)"]),
+        ("3/audio.rms", ["p.yaml:2:20: dream.step_size: is infinite at frame 0 "
+                         "(where audio.* is 0)", "  3/audio.rms", "   ^"]),
+    ],
+)  # fmt: skip
+def test_a_check_finds_curves_that_leave_their_range(value, message):
+    quoted = value if value.startswith("{") else f"'{value}'"
+    assert found_by_check(GROUND + f"dream: {{step_size: {quoted}}}\n") == message
+
+
+def test_a_curve_meant_for_a_short_film_passes_a_check_with_a_warning(caplog):
+    preset.check(load(write("p.yaml", GROUND + "dream: {step_size: '2-t/48'}\n")))
+    assert "dream.step_size is -0.0208333 at frame 97" in caplog.text
+    assert "only a render that ends before can use it" in caplog.text
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(SHIPPED.glob("*.yaml"))])
+def test_a_check_finds_nothing_in_a_shipped_preset(name):
+    preset.check(load(name))
 
 
 def test_a_dump_spells_out_every_setting():

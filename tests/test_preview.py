@@ -171,6 +171,16 @@ def test_the_playhead_moves_to_the_right_with_every_frame(clip_path, tmp_path):
     assert steps.max() - steps.min() <= 1
 
 
+def test_readings_end_before_the_edge_of_the_picture(clip_path, tmp_path):
+    output = tmp_path / "preview.mkv"
+    long = "objectives=[{layer: features.12, weight: 0.1234}, {class: 1, weight: -99.87+t/99}]"
+    for _ in preview.render_preview(request(clip_path, output, long)):
+        pass
+    readings = films(output)[-1][-140:, -100:]
+    assert readings[:, :90].max() > 150
+    assert readings[:, 92:].max() < 60
+
+
 def test_the_stills_are_dreamed_and_the_moving_picture_is_not(clip_path, tmp_path):
     looks = []
     for steps in ("1", "4"):

@@ -134,6 +134,71 @@ def test_keys_are_frames_seconds_or_per_cent():
     np.testing.assert_array_equal(values, over("0:(0), 2s:(20), 50%:(10), 60:(0)", 81, 10.0))
 
 
+@pytest.mark.parametrize(
+    ("pasted", "plain"),
+    [
+        ("0:(1), 60:(2),", "0:(1), 60:(2)"),
+        ("0:(1), 60:(2) ,\n", "0:(1), 60:(2)"),
+        ('"0":(1), "60":(2)', "0:(1), 60:(2)"),
+        ("'0' : (1), '2s':(2)", "0:(1), 60:(2)"),
+        ("0:1.02, 60:2", "0:(1.02), 60:(2)"),
+        ("0: 1+max(t, 2), 60: (1+2)*3", "0:(1+max(t, 2)), 60:((1+2)*3)"),
+        ("0:(1), max_f/2:(3)", "0:(1), 49:(3)"),
+        ("0:(1), (max_f-1):(2)", "0:(1), 98:(2)"),
+        ("max_f-1:(2), 0:(1)", "0:(1), 98:(2)"),
+        ('0:(s), 1:(-1), "max_f-2":(-1), "max_f-1":(s)', "0:(s), 1:(-1), 97:(-1), 98:(s)"),
+    ],
+)
+def test_what_deforum_reads_besides_is_read_alike(pasted, plain):
+    np.testing.assert_array_equal(over(pasted, seed=3), over(plain, seed=3))
+    assert parse(pasted).last_key(30.0) == (60 if "60" in plain else pasted.count("1:(-1)"))
+
+
+def test_keys_before_the_first_frame_of_a_short_render_do_not_count_there():
+    values = over('0:(s), 1:(-1), "max_f-2":(-1), "max_f-1":(s)', 1, seed=3)
+    assert list(values) == [3]
+    assert list(over("max_f-4:(0), max_f:(8)", 3)) == [4, 6, 8]
+    sound = {name: np.array([0.25, 1]) for name in SOUND_NAMES}
+    assert list(parse("max_f-4:(audio.rms), 9:(1)").over(2, 30.0, sound=sound)) == [0.25, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "frame_count", "message"),
+    [
+        ("0:(1), 60/max_f:(2)", 1, "is infinite at frame 0\n  0:(1), 60/max_f:(2)\n           ^"),
+        ("1e9*max_f:(2)", 3, "the key is too large\n  1e9*max_f:(2)\n  ^"),
+    ],
+)
+def test_a_key_that_has_no_frame_in_a_render_is_refused_there(text, frame_count, message):
+    with pytest.raises(CurveError) as caught:
+        over(text, frame_count)
+    assert str(caught.value) == message
+
+
+DEFORUM = {
+    "zoom": "0: (1.0025+0.002*sin(1.25*3.14*t/30))",
+    "zoom with a beat": "0:(1.04), 30:(1.04+0.06*abs(sin(10*t))), 120:(1.0)",
+    "angle": "0:(0), 30:(-3*sin(2*3.14*t/60)), 90: (0)",
+    "translation_x": "0: (-0.3*(cos(3.141*t/15)**100)+0.8)",
+    "translation_y": "0:(0), 20:(5*sin(t/20)), 40:(where(cos(t/5) > 0, 2, -2))",
+    "translation_z": "0: (1.10),\n 60: (2.5),\n 90: (0.5),\n",
+    "rotation_3d_y": "0:(0), 99:(-0.15), 100:(0.15), 199:(0)",
+    "noise_schedule": "0: (0.065), 30:(0.02+0.01*cos(t))",
+    "strength_schedule": '"0":(0.65), "25":(0.55), "max_f-10":(0.7),',
+    "contrast_schedule": "0: 1.0, 60: 0.95, 120: 1.0",
+    "cfg_scale_schedule": "0:(7), max_f/2:(12), (max_f-1):(7)",
+    "seed_schedule": '0:(s), 1:(-1), "max_f-2":(-1), "max_f-1":(s)',
+    "fov_schedule": "0: (70+(40*(t%30)/30))",
+}
+
+
+@pytest.mark.parametrize("pasted", DEFORUM.values(), ids=DEFORUM)
+def test_settings_as_they_are_passed_around_for_deforum_are_curves(pasted):
+    values = over(pasted, 240)
+    assert np.isfinite(values).all()
+    assert len(set(values)) > 1
+
+
 def test_seconds_keep_a_films_timing_at_any_rate():
     for fps in (24000 / 1001, 25.0, 60.0):
         assert over("0:(0), 1s:(1)", 200, fps)[round(fps)] == 1
@@ -266,9 +331,18 @@ def test_noise_is_smooth_seeded_and_in_range():
         ("60:(1), 30:(2)", "keys must come in order, each later than the one before\n"
          "  60:(1), 30:(2)\n"
          "          ^"),
-        ("0:(1), 60:2", "a key's value stands in parentheses, as in 0:(1), not '2'\n"
-         "  0:(1), 60:2\n"
-         "            ^"),
+        ("0:(1) 60:(2)", "here should be ',', not '60'\n"
+         "  0:(1) 60:(2)\n"
+         "        ^"),
+        ("0:(1),,", "here should be a key: a frame (60), seconds (5s) or 50%, not ','\n"
+         "  0:(1),,\n"
+         "        ^"),
+        ("0:(1), \"t/2\":(3)", "a key may depend on max_f, s and fps, not on t\n"
+         "  0:(1), \"t/2\":(3)\n"
+         "          ^"),
+        ("0:(1), '9:(3)", "here should be \"'\", not ':'\n"
+         "  0:(1), '9:(3)\n"
+         "           ^"),
         ("0:(sin(t)", "here should be ')', not the end\n"
          "  0:(sin(t)\n"
          "           ^"),
@@ -313,8 +387,8 @@ def test_a_mistake_has_a_caret_under_its_column(text, message):
         "__import__('os')", "().__class__", "t.__class__", "lambda: 1", "[t for t in t]", "t[0]",
         "eval(t)", "open(t)", "exec", "'a'", "t if t else t", "t := 1", "f'{t}'", "print(1)",
         "numpy", "np.sin(t)", "where.__globals__", "0:(__import__('os').system('true'))", "`t`",
-        "audio", "\0", "", " ", "0:()", "0:(1),", "0:(1)+2", "sin", "sin()", "min(1)", "t t",
-        "1:30", "(1)(2)", "pi()",
+        "audio", "\0", "", " ", "0:()", "0:(1),,", ",0:(1)", "t:(1)", "'0:(1)", "sin", "sin()",
+        "min(1)", "t t", "1:30", "(1)(2)", "pi()",
     ],
 )  # fmt: skip
 def test_everything_not_on_the_list_is_refused(text):
@@ -346,7 +420,7 @@ def test_hostile_texts_cost_next_to_nothing(text):
 def test_a_text_with_too_many_keys_is_refused_at_the_first_of_them():
     error = refusal(",".join(f"{i}:(t)" for i in range(1001)))
     assert str(error).startswith("a curve has 1000 keys at most\n")
-    assert str(parse(",".join(f"{i}:(t)" for i in range(1000))).keys[-1].amount) == "999.0"
+    assert str(parse(",".join(f"{i}:(t)" for i in range(1000))).keys[-1].time.amount) == "999.0"
 
 
 def test_a_value_that_is_not_finite_names_its_entry():
@@ -395,7 +469,8 @@ def test_a_mistake_in_a_mapping_names_its_entry(source, entry, message):
 WORDS = st.sampled_from(
     ["t", "s", "pi", "max_f", "sec", "fps", "sin", "where", "min", "noise", "beat", "pulse", "(",
      ")", ",", "+", "-", "*", "/", "%", "**", "<", ">=", "==", "&", "|", "~", "0", "1.5", "9e99",
-     ":", "0:(", "5s:(", "50%:(", "__class__", "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
+     ":", "0:(", "5s:(", "50%:(", "max_f-1:(", ",", chr(34), "__class__",
+     "audio.rms", "audio.", ".", "'", "[", " ", "\n", "é"]
 )  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=25).map("".join) | st.text(max_size=40)
 KEY_TEXTS = (

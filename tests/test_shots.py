@@ -53,7 +53,7 @@ def test_shots_of_the_same_colours_are_told_apart():
     assert cuts(one + [frame[::-1] for frame in one]) == [12]
 
 
-@pytest.mark.parametrize("length", [3, 4, 6])
+@pytest.mark.parametrize("length", [2, 3, 4, 6])
 def test_short_shots_are_found(length):
     frames = [frame for seed in range(5) for frame in scene(seed, length)]
     assert cuts(frames) == [length, 2 * length, 3 * length, 4 * length]
@@ -92,6 +92,30 @@ def test_a_fade_to_black_and_back_is_no_cut(length):
     down = np.linspace(1, 0, length)
     levels = [*np.ones(8), *down, *np.zeros(8), *down[::-1], *np.ones(8)]
     assert cuts(faded(scene(1, len(levels)), levels)) == []
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4])
+@pytest.mark.parametrize("black", [1, 8, 20])
+def test_a_quick_fade_to_black_and_back_is_no_cut(steps, black):
+    down = np.linspace(1, 0, steps + 1)
+    levels = [*np.ones(8), *down[1:], *np.zeros(black), *down[-2::-1], *np.ones(8)]
+    assert cuts(faded(scene(1, len(levels)), levels)) == []
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 8])
+def test_a_cut_out_of_the_black_that_a_fade_ended_in_is_found(steps):
+    levels = [*np.ones(8), *np.linspace(1, 0, steps + 1)[1:], *np.zeros(8)]
+    assert cuts(faded(scene(1, len(levels)), levels) + scene(2, 12)) == [len(levels)]
+
+
+@pytest.mark.parametrize("speed", [16, 32, 64])
+def test_a_pan_of_which_every_frame_stands_twice_is_no_cut(speed):
+    panned = [frame for frame in scene(1, 12, speed) for _ in range(2)]
+    assert cuts([panned[0]] * 8 + panned + [panned[-1]] * 8) == []
+
+
+def test_single_frames_of_many_scenes_are_not_told_apart():
+    assert cuts(scene(9, 12) + [frame for seed in range(6) for frame in scene(seed, 1)]) == []
 
 
 def test_a_slow_dissolve_is_no_cut():

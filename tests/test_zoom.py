@@ -193,11 +193,11 @@ def steps_between(frames):
 
 
 def rendered_loop(seed, engine, frame_count, lead):
-    shelf, frames = [], []
+    shelf, frames = {}, []
     for frame in render_loop(seed, engine, frame_count, lead, shelf):
         frames.append(frame)
         if frame.index < 0:
-            shelf.append(to_array(frame.image, 16))
+            shelf[frame.index + lead] = to_array(frame.image, 16)
     return frames
 
 
@@ -210,6 +210,28 @@ def test_a_loop_runs_on_into_its_beginning(seed):
     assert seam <= np.percentile(steps_between(film), 90)
     before_the_first = to_image(to_array(frames[7].image, 16))
     assert torch.allclose(film[-1], before_the_first, atol=1e-6)
+
+
+@pytest.mark.parametrize(("cadence", "count"), [(2, 24), (3, 25), (5, 24)])
+def test_a_loop_with_gaps_runs_on_into_its_beginning(seed, cadence, count):
+    engine = engine_of(cadence=cadence)
+    frames = rendered_loop(seed, engine, count, 8)
+    assert [frame.index for frame in frames] == list(range(-8, count))
+    film = [frame.image for frame in frames[8:]]
+    seam = steps_between([film[-1], film[0]])[0]
+    assert seam <= np.percentile(steps_between(film), 90)
+    before_the_first = to_image(to_array(frames[7].image, 16))
+    assert torch.allclose(film[-1], before_the_first, atol=1e-6)
+    dreamed = {frame.carry.index for frame in frames}
+    assert len(dreamed) <= (count + 8) / cadence + 3  # the opening and two remainders
+
+
+@pytest.mark.parametrize("cadence", [1, 2, 7, 60])
+@pytest.mark.parametrize(("count", "lead"), [(2, 1), (9, 4), (10, 9)])
+def test_a_loop_of_any_length_is_whole(seed, cadence, count, lead):
+    frames = rendered_loop(seed, engine_of(cadence=cadence), count, lead)
+    assert [frame.index for frame in frames] == list(range(-lead, count))
+    assert torch.allclose(frames[lead - 1].image, frames[-1].image, atol=1e-4)
 
 
 def test_curves_of_a_loop_are_those_of_the_film_before_it_too(seed):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from tiny import make_preset, texture
 
 from dreamflow import cli, preset, zoom_job
-from dreamflow.errors import BadMediaError, OutputError, UsageError
+from dreamflow.errors import BadMediaError, OutputError, StorageError, UsageError
 from dreamflow.frames import Box, Moment, to_array, to_image
 from dreamflow.job import Finished, Started
 from dreamflow.render import RenderedFrame
@@ -140,7 +141,7 @@ def test_the_sound_drives_the_zoom(target, media):
     frames = [frame.image for frame in render_film(request) if isinstance(frame, RenderedFrame)]
     moved = [float((a - b).abs().mean()) for a, b in pairwise(frames)]
     assert max(moved[:3]) < 1e-4  # the darkest pixels run into black
-    assert min(moved[7:12]) > 0.01
+    assert min(moved[7:12]) > 0.005
 
 
 def test_a_film_without_sound_to_take_its_length_from_is_refused(target, tmp_path):
@@ -170,6 +171,16 @@ def test_a_loop_as_a_file_has_no_seam(tmp_path):
     assert events[0].frames_to_come == 20
     assert [frame.index for frame in events[1:-1]] == list(range(-5, 15))
     steps = [np.abs(a - b).mean() for a, b in pairwise(film)]
+    assert np.abs(film[0] - film[-1]).mean() <= np.percentile(steps, 90)
+
+
+def test_a_loop_may_leave_frames_out(tmp_path):
+    request = make_request(f"{tmp_path}/loop/", frames=16, loop=True)
+    look = request.preset.model_copy(update={"cadence": 3})
+    list(render_film(replace(request, preset=look)))
+    film = frames_of(tmp_path / "loop")
+    steps = [np.abs(a - b).mean() for a, b in pairwise(film)]
+    assert len(film) == 16
     assert np.abs(film[0] - film[-1]).mean() <= np.percentile(steps, 90)
 
 
@@ -326,18 +337,26 @@ def test_what_cannot_be_done_is_refused_in_one_line(target, capsys, words, code,
 # ── frames put aside ──
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_frames_put_aside_come_back_in_any_order(tmp_path, dtype):
-    arrays = [np.random.default_rng(i).integers(0, 255, (5, 7, 3)).astype(dtype) for i in range(4)]
-    with Scratch(tmp_path / "film.mp4") as shelf:
-        for array in arrays:
-            shelf.append(array)
-        assert len(shelf) == 4
-        for index in (3, 0, 2, 1):
-            assert np.array_equal(shelf[index], arrays[index])
-        assert list(tmp_path.glob(".dreamflow*")) == []
-        with pytest.raises(IndexError):
-            shelf[4]
+@pytest.mark.parametrize("bits", [8, 16])
+def test_frames_put_aside_come_back_in_any_order(tmp_path, bits):
+    dtype = np.uint8 if bits == 8 else np.uint16
+    arrays = [np.random.default_rng(i).integers(0, 255, (5, 7, 3)).astype(dtype) for i in range(5)]
+    shelf = Scratch(lambda number: tmp_path / str(number), 3, (5, 7, 3), bits)
+    for number, places in enumerate([(0, 1, 2), (3, 4)]):
+        shelf.write_to(tmp_path / "unfinished", number)
+        for place in places:
+            shelf.put(place, arrays[place])
+            assert np.array_equal(shelf[place], arrays[place])
+        (tmp_path / "unfinished").rename(tmp_path / str(number))
+        shelf.write_to(tmp_path / "unfinished", number + 1)
+    for place in (3, 0, 2, 1, 4):
+        assert np.array_equal(shelf[place], arrays[place])
+    with pytest.raises(StorageError, match="ends early"):
+        shelf[5]
+    with pytest.raises(StorageError, match="cannot read back"):
+        shelf[9]
+    with pytest.raises(IndexError):
+        shelf.put(0, arrays[0])
 
 
 # ── the look of it ──

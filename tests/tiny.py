@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dreamflow import objectives
 from dreamflow.filters import gaussian_blur
-from dreamflow.flow import FlowMethod
+from dreamflow.flow import create
 from dreamflow.frames import Array, to_array
 from dreamflow.preset import Preset
 from dreamflow.render import Engine
@@ -60,7 +60,7 @@ def make_engine(
     """An engine as `Engine.build` makes it, over the tiny network unless told otherwise."""
     extractor = extractor if extractor is not None else TinyExtractor()
     terms = objectives.build(preset.objectives)
-    return Engine(preset, extractor, terms, FlowMethod(preset.follow.flow), rate)
+    return Engine(preset, extractor, terms, create(preset.follow), rate)
 
 
 def texture(height: int, width: int, *, seed: int = 0, sigma: float = 1.5) -> Tensor:

@@ -30,6 +30,12 @@ def is_stills(path: Path) -> bool:
     return _NUMBER_FIELD.search(path.name) is not None
 
 
+def is_picture(path: Path) -> bool:
+    """Whether `path` is meant as a single still: neither a folder nor a numbered pattern."""
+    pattern = not os.path.exists(path) and is_stills(path)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not (pattern or os.path.isdir(path))
+
+
 def find_stills(path: Path) -> list[Path]:
     """The files of the sequence in order; raises InputMissingError if there are none."""
     if path.is_dir():
