@@ -191,8 +191,7 @@ jobs:
          "night.yaml:1:38: unknown key 'frames' (allowed: output, preset, seed, size, overwrite, "
          "kind, input, start, end, fps, audio, allow_truncated, strict, set)"),
         ("jobs: [{input: a.mp4, output: x.mp4, seed: [1, -1]}]",
-         "night.yaml:1:44: seed: must be a whole number from 0 to 4294967295 or a list of 1 or "
-         "more, each a whole number from 0 to 4294967295, not a list"),
+         "night.yaml:1:48: seed.1: must be a whole number from 0 to 4294967295, not -1"),
         ("jobs: [{input: a.mp4, output: x.mp4, start: soon}]",
          "night.yaml:1:45: start: must be a text such as 1:02.5, 48f or a number from 0 to "
          "1000000000, not 'soon'"),
