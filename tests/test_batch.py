@@ -71,7 +71,7 @@ def break_in_the_middle(clip, target, media):
 # ── what is checked first ──
 
 
-def test_one_bad_value_among_five_jobs_and_nothing_is_begun(night, capsys):
+def test_row_32_one_bad_value_among_five_jobs_and_nothing_is_begun(night, capsys):
     write(f"""
 defaults: {{{QUICK}}}
 jobs:
@@ -97,7 +97,7 @@ jobs:
         ("[{input: a.mp4, output: there.mp4}]", "is there and not what this job makes"),
     ],
 )
-def test_collisions_and_globs_without_a_match_are_refused(night, capsys, jobs, said):
+def test_row_32_collisions_and_globs_without_a_match_are_refused(night, capsys, jobs, said):
     Path("there.mp4").write_text("something else")
     write(f"jobs: {jobs}")
     assert run("night.yaml") == 78
@@ -223,7 +223,7 @@ def test_reports_are_whole_or_not_there(night, monkeypatch):
 
 
 @pytest.mark.slow
-def test_four_of_five_finish_and_a_second_run_redoes_only_the_fifth(night, capsys, media):
+def test_row_32_four_of_five_finish_and_a_second_run_redoes_only_the_fifth(night, capsys, media):
     break_in_the_middle("a.mp4", "broken.mp4", media)
     write(f"""
 defaults: {{{QUICK}, output: "out/{{stem}}-{{seed}}.mp4"}}
@@ -269,7 +269,7 @@ def test_one_worker_and_two_give_the_same_pictures(night):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
+def test_row_33_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
     text = f"jobs: [{{input: a.mp4, output: x.mp4, {QUICK}}}]"
     with LocalPool(1) as pool:
         undisturbed = spent(pool, items(text))

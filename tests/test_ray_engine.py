@@ -95,7 +95,7 @@ def test_two_nodes_give_the_pictures_of_two_processes_here(night, cluster):
 
 
 @pytest.mark.slow
-def test_a_node_that_goes_in_the_middle_of_a_shot_changes_nothing(night, cluster):
+def test_row_33_a_node_that_goes_in_the_middle_of_a_shot_changes_nothing(night, cluster):
     wanted = by_hand(night)
     gone: list[threading.Thread] = []
 
