@@ -47,6 +47,7 @@ logger = logging.getLogger("dreamflow")
 
 MAX_TRIES = 3
 """How often a task is begun before it is given up."""
+MAX_IN_VAIN = 30
 WAIT_SECONDS = 0.2
 LEAST_PART = 384
 """Frames that a part of a clip has at least, as a rule: of those up to 47 are rendered twice."""
@@ -174,6 +175,8 @@ class _Step:
     item: Item
     what: Whole | Divide | Leg
     tries: int = 0
+    in_vain: int = 0
+    """How often it was given to a worker that was gone already."""
 
 
 class Batch:
@@ -207,7 +210,7 @@ class Batch:
             _make_room(item)
         self.items += items
         todo = [item for item in items if item.is_open]
-        least = self._least_part or least_part(len(todo), self._pool.idle)
+        least = self._least_part or least_part(len(todo), self._pool.size)
         self._ready += (_Step(item, _first_task(item, least)) for item in todo)
         self._write_report()
 
@@ -300,7 +303,10 @@ class Batch:
 
     def _again(self, step: _Step, lost: Lost) -> None:
         """Begin it once more, unless that was tried often enough."""
-        if step.tries < MAX_TRIES:
+        if not lost.begun and step.in_vain < MAX_IN_VAIN:
+            step.tries, step.in_vain = step.tries - 1, step.in_vain + 1
+            self._ready.appendleft(step)
+        elif step.tries < MAX_TRIES:
             step.item.warnings.append(f"{lost.text}: begun again")
             self._ready.appendleft(step)
         else:

@@ -430,6 +430,8 @@ def run_batch(
     from dreamflow.film import Conditions
 
     given = {key: value for key, value in options.items() if value is not None}
+    if ray is not None and not gpus:
+        given.setdefault("device", "cpu")  # else all actors would take the first GPU
     conditions = Conditions(threads=share.threads, **given)
     items = [] if watch else batch.survey(plan.plan(asked[0], conditions))
     if dry_run:

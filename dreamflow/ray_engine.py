@@ -85,6 +85,9 @@ class RayPool:
         self._do = do
         self._free: list[Any] = []
         self._busy: dict[int, Any] = {}
+        self._coming: list[Any] = []
+        """Actors that Ray has no room for yet, or is starting; no task waits for one of them."""
+        self._arrived: queue.SimpleQueue[tuple[Any, bool]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
         self._size, self._sized = 0, float("-inf")
 
@@ -121,16 +124,13 @@ class RayPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for actor in (*self._free, *self._busy.values()):
+        for actor in (*self._free, *self._busy.values(), *self._coming):
             with contextlib.suppress(Exception):  # one that is gone already
                 self._ray.kill(actor)
         self._ray.shutdown()
 
     @property
-    def idle(self) -> int:
-        return self._room() - len(self._busy)
-
-    def _room(self) -> int:
+    def size(self) -> int:
         """Actors that the cluster has room for; nodes come and go."""
         if time.monotonic() - self._sized > 1:
             there = self._ray.cluster_resources()
@@ -140,8 +140,29 @@ class RayPool:
             self._size, self._sized = int(found), time.monotonic()
         return self._size if self._most is None else min(self._size, self._most)
 
+    @property
+    def idle(self) -> int:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                actor, is_there = self._arrived.get_nowait()
+                self._coming.remove(actor)
+                if is_there:
+                    self._free.append(actor)
+        while len(self._free) + len(self._busy) + len(self._coming) < self.size:
+            actor = self._actor.remote(self._do)
+            self._coming.append(actor)
+            threading.Thread(target=self._await, args=(actor,), daemon=True).start()
+        return len(self._free)
+
+    def _await(self, actor: Any) -> None:
+        try:
+            self._ray.get(actor.greet.remote())
+            self._arrived.put((actor, True))
+        except Exception:  # its node is gone before it began; another one is asked for
+            self._arrived.put((actor, False))
+
     def start(self, task: Task) -> None:
-        actor = self._free.pop() if self._free else self._actor.remote(self._do)
+        actor = self._free.pop()
         self._busy[task.number] = actor
         said = actor.perform.options(num_returns="streaming").remote(_anywhere(task))
         listener = threading.Thread(target=self._listen, args=(task.number, said), daemon=True)
@@ -149,15 +170,15 @@ class RayPool:
 
     def _listen(self, number: int, said: Any) -> None:
         """Pass on what an actor says, to its end."""
+        begun = False
         try:
             for reference in said:
                 self._heard.put((number, self._ray.get(reference)))
-        except self._ray.exceptions.RayActorError as error:
-            text = str(error).strip().splitlines()[-1]
-            self._heard.put((number, (Lost(f"its worker or node is gone ({text[:200]})"),)))
+                begun = True
         except Exception as error:
-            text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1][:200]}"
-            self._heard.put((number, (Lost(f"its worker is not to be reached ({text})"),)))
+            last = str(error).strip().splitlines()[-1][:200]
+            text = f"its worker or node is gone ({type(error).__name__}: {last})"
+            self._heard.put((number, (Lost(text, begun=begun),)))
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
         with contextlib.suppress(queue.Empty):
@@ -181,12 +202,16 @@ class _Actor:
     def __init__(self, do: Perform) -> None:
         self._do = do
 
+    def greet(self) -> None:
+        """Be there."""
+
     def perform(self, task: Any) -> Iterator[tuple[Message, ...]]:
         yield from bundled(self._do(task))  # Ray wants to see a `yield`
 
 
 def bundled(messages: Iterator[Message]) -> Iterator[tuple[Message, ...]]:
-    """The messages, those of half a second together."""
+    """The messages, those of half a second together, after an empty bundle: the work begins."""
+    yield ()
     bundle: list[Message] = []
     since = time.monotonic()
     for message in messages:

@@ -105,6 +105,8 @@ class Lost:
     """The worker is gone; somebody else may have better luck."""
 
     text: str
+    begun: bool = True
+    """Whether it had taken up the task."""
 
 
 Message = Began | Advanced | Divided | Said | Done | Failed | Lost

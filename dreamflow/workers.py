@@ -30,6 +30,11 @@ class Pool(Protocol):
     """Whoever does tasks, as a context manager; leaving it stops what is running."""
 
     @property
+    def size(self) -> int:
+        """How many tasks can be done at a time."""
+        ...
+
+    @property
     def idle(self) -> int:
         """How many more tasks can be begun now."""
         ...
@@ -86,6 +91,10 @@ class LocalPool:
                 worker.process.kill()
                 worker.process.join()
             self._workers.clear()
+
+    @property
+    def size(self) -> int:
+        return self._count
 
     @property
     def idle(self) -> int:

@@ -135,6 +135,10 @@ class Scripted:
         self.begun: list[int] = []
 
     @property
+    def size(self):
+        return self._size
+
+    @property
     def idle(self):
         return self._size - len(self._saying)
 
@@ -185,6 +189,13 @@ def test_a_render_whose_worker_is_gone_is_begun_three_times_at_most(night):
     assert len(pool.begun) == 6
     assert done.items[1].cause == "its worker ended (killed by SIGKILL), 3 times"
     assert done.items[1].exit_code == 75
+
+
+def test_a_worker_that_was_gone_already_costs_no_try(night):
+    never, gone = [Lost("gone", begun=False)], [Began(24), Lost("gone")]
+    pool = Scripted(never, gone, never, never, gone, [Began(24), Done()])
+    done = spent(pool, items("jobs: [{input: a.mp4, output: x.mp4}]"))
+    assert [(item.state, item.tries) for item in done.items] == [("finished", 3)]
 
 
 def test_as_many_are_begun_as_there_are_workers_and_in_order(night):

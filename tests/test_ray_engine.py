@@ -167,7 +167,7 @@ def test_a_run_on_this_machine_does_not_know_of_ray():
 
 def test_what_is_said_is_bundled_and_the_last_word_comes_at_once():
     words = [Began(3), Advanced(0, 0.1), Advanced(1, 0.1), Done()]
-    assert list(bundled(iter(words))) == [tuple(words)]
+    assert list(bundled(iter(words))) == [(), tuple(words)]
 
     def slowly():
         yield Began(1)
@@ -175,4 +175,6 @@ def test_what_is_said_is_bundled_and_the_last_word_comes_at_once():
         yield Advanced(0, 0.5)
         yield Failed(65, "broken")
 
-    assert list(bundled(slowly())) == [(Began(1), Advanced(0, 0.5)), (Failed(65, "broken"),)]
+    first, *rest = bundled(slowly())
+    assert first == ()
+    assert rest == [(Began(1), Advanced(0, 0.5)), (Failed(65, "broken"),)]
