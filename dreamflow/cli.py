@@ -426,13 +426,15 @@ def run_batch(
     probes = [Path("clip.mp4"), Path("picture.png")] if watch else [None]
     asked = [manifest.read(manifest_file, folder, dropped=probe) for probe in probes]
     share = batch.Share.of(processors(), workers, threads)
-    from dreamflow import plan
+    from dreamflow import machine, plan
     from dreamflow.film import Conditions
 
     given = {key: value for key, value in options.items() if value is not None}
     if ray is not None and not gpus:
         given.setdefault("device", "cpu")  # else all actors would take the first GPU
     conditions = Conditions(threads=share.threads, **given)
+    if ray is None and workers is None and machine.pick_device(conditions.device).type != "cpu":
+        share = batch.Share(1, share.threads)  # they would share one GPU, and its memory
     items = [] if watch else batch.survey(plan.plan(asked[0], conditions))
     if dry_run:
         _show_plan(items, share)

@@ -391,7 +391,7 @@ batch_options = _together(
         "--workers",
         type=click.IntRange(1, 1024),
         metavar="N",
-        help="Renders at a time.  [default: as many as the CPUs allow]",
+        help="Workers at a time.  [default: as many as the CPUs allow; on a GPU 1]",
     ),
     click.option(
         "--threads",
