@@ -39,11 +39,14 @@ from dreamflow.work import Done, Failed, Lost, Message, Task, perform
 BUNDLE_SECONDS = 0.5
 """How long an actor collects what it has to say: a thousand of them would talk a driver down."""
 
-# Nothing is to be told to anybody; and no actor without a GPU is to be warned of that.
+_PARTING_SECONDS = 5.0
+
+# Nothing is to be told to anybody, and nothing done that was not asked for.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that is late must not start another cluster
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 
@@ -90,6 +93,7 @@ class RayPool:
         self._arrived: queue.SimpleQueue[tuple[Any, bool]] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
         self._size, self._sized = 0, float("-inf")
+        self._threads_running: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         before = signal.getsignal(signal.SIGTERM)
@@ -127,6 +131,9 @@ class RayPool:
         for actor in (*self._free, *self._busy.values(), *self._coming):
             with contextlib.suppress(Exception):  # one that is gone already
                 self._ray.kill(actor)
+        until = time.monotonic() + _PARTING_SECONDS
+        for thread in self._threads_running:  # none should ask Ray for anything afterwards
+            thread.join(max(0.0, until - time.monotonic()))
         self._ray.shutdown()
 
     @property
@@ -151,7 +158,7 @@ class RayPool:
         while len(self._free) + len(self._busy) + len(self._coming) < self.size:
             actor = self._actor.remote(self._do)
             self._coming.append(actor)
-            threading.Thread(target=self._await, args=(actor,), daemon=True).start()
+            self._beside(self._await, actor)
         return len(self._free)
 
     def _await(self, actor: Any) -> None:
@@ -165,8 +172,13 @@ class RayPool:
         actor = self._free.pop()
         self._busy[task.number] = actor
         said = actor.perform.options(num_returns="streaming").remote(_anywhere(task))
-        listener = threading.Thread(target=self._listen, args=(task.number, said), daemon=True)
-        listener.start()
+        self._beside(self._listen, task.number, said)
+
+    def _beside(self, work: Callable[..., None], *words: Any) -> None:
+        thread = threading.Thread(target=work, args=words, daemon=True)
+        thread.start()
+        self._threads_running = [each for each in self._threads_running if each.is_alive()]
+        self._threads_running.append(thread)
 
     def _listen(self, number: int, said: Any) -> None:
         """Pass on what an actor says, to its end."""

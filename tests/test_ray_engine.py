@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamflow import batch, manifest, plan
+from dreamflow import batch, manifest, plan, ray_engine
 from dreamflow.batch import Batch
 from dreamflow.film import Conditions
 from dreamflow.ray_engine import BUNDLE_SECONDS, RayPool, bundled
@@ -51,7 +51,7 @@ def night(tmp_path, monkeypatch, media):
 @pytest.fixture
 def cluster():
     """A head that only directs, and two nodes with one CPU each."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray_engine.load()
     from ray.cluster_utils import Cluster
 
     memory = 80 << 20

@@ -8,7 +8,6 @@ come the seconds a task costs its worker (h) and the driver (d); with them the m
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dreamflow import ray_engine
 from dreamflow.film import Leg
 from dreamflow.job import VideoRequest
 from dreamflow.preset import load
@@ -65,6 +65,7 @@ def request() -> VideoRequest:
 
 
 def measured(nodes: int) -> Run:
+    ray_engine.load()
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -118,7 +119,6 @@ def bytes_a_frame() -> float:
 
 
 def main() -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     nodes = [int(word) for word in sys.argv[1:]] or list(NODES)
     runs = [measured(count) for count in nodes]
     overhead = sum(run.overhead for run in runs) / len(runs)
