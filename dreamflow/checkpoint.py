@@ -1,8 +1,9 @@
 """The state between two frames as bytes, exact to the last bit and to the order in memory.
 
-Convention. A state is a frozen dataclass of tensors, numbers, None, tuples of such and further
-dataclasses of `_KINDS`; fields that are added need nothing here. The bytes are a safetensors file
-whose metadata tell how its tensors are put together. Nothing in them names code.
+Convention. A state is a frozen dataclass of tensors, numbers, texts, None, tuples of such and
+further dataclasses that its fields' types tell of; those that are added need nothing here. The
+bytes are a safetensors file whose metadata tell how its tensors are put together. Nothing in them
+names code.
 
 How a tensor lies in memory is kept too: sums run in that order, and round accordingly.
 """
@@ -11,20 +12,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from dreamflow.color import ColorStatistics
 from dreamflow.errors import StorageError
 from dreamflow.feedback import Canvas, Carry
 
 State = Carry | Canvas
 
-_KINDS = {kind.__name__: kind for kind in (Carry, Canvas, ColorStatistics)}
+
+def _kinds_in(*types: Any) -> dict[str, Any]:
+    """The dataclasses among these types and in the fields of those, by name."""
+    found: dict[str, Any] = {}
+    waiting = list(types)
+    while waiting:
+        each = waiting.pop()
+        waiting += get_args(each)
+        if isinstance(each, type) and is_dataclass(each) and each.__name__ not in found:
+            found[each.__name__] = each
+            waiting += get_type_hints(each).values()
+    return found
+
+
+_KINDS = _kinds_in(Carry, Canvas)
 _MAX_HEADER_BYTES = 1 << 20
 
 
@@ -68,7 +82,7 @@ def _described(value: object, tensors: dict[str, Tensor]) -> Any:
         parts = {part.name: getattr(value, part.name) for part in fields(value)}
         described = {name: _described(part, tensors) for name, part in parts.items()}
         return {"kind": type(value).__name__, "fields": described}
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
 
@@ -84,7 +98,7 @@ def _restored(plan: Any, tensors: dict[str, Tensor], device: torch.device | str)
             if parts.keys() != {field.name for field in fields(kind)}:
                 raise ValueError(f"the fields of its {name} are {', '.join(parts)}")
             return kind(**{key: _restored(part, tensors, device) for key, part in parts.items()})
-        case None | bool() | int() | float():
+        case None | bool() | int() | float() | str():
             return plan
     raise ValueError("it is not laid out as a checkpoint")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import masks, objectives, warp
+from dreamflow import gauge, masks, objectives, warp
 from dreamflow.errors import BadMediaError
 from dreamflow.filters import gaussian_blur
+from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.settings import Dream
@@ -35,6 +37,35 @@ Seed = tuple[int, int]
 """(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How hard to dream, where, and until when."""
+
+    places: Tensor | None = None
+    """`[1, 1, H, W]`, what to multiply each step with; None for 1 everywhere."""
+    targets: Energies = field(default_factory=dict)
+    """What is strong enough; nothing is where a layer is not in it."""
+    octave: int = 0
+    """That of the steps in question."""
+
+    def at(self, octave: int, like: Tensor) -> Effort:
+        """The same for the steps of an octave, in which the picture is as large as `like`."""
+        places = self.places
+        if places is not None:
+            size = (like.shape[-2], like.shape[-1])
+            places = F.interpolate(places, size, mode="bilinear", align_corners=False)
+        return Effort(places, self.targets, octave)
+
+    def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
+        """What to multiply the whole step with."""
+        if not self.targets:
+            return 1.0
+        return gauge.size_of_step(gauge.shortfall(self.targets, self.octave, terms, features))
+
+
+FULL = Effort()
+
+
 def dream(
     image: Tensor,
     extractor: Extractor,
@@ -42,6 +73,7 @@ def dream(
     settings: Dream,
     seed: Seed = (0, 0),
     mask: Mask | None = None,
+    effort: Effort = FULL,
 ) -> Tensor:
     """Dream on `image` and return it with what was dreamed, as much as the `mask` lets grow.
 
@@ -58,9 +90,10 @@ def dream(
         base = warp.resize(whole, size)
         dreamed = base if detail is None else base + warp.resize(detail, size)
         here = objectives.at_octave(terms, octave)
+        harder = effort.at(octave, dreamed)
         for step in range(settings.steps if here else 0):
             shift = draw_shift((*seed, octave, step), settings.jitter)
-            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1], mask)
+            dreamed = ascend(dreamed, extractor, here, settings, shift, seed[1], mask, harder)
         detail = dreamed - base
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
@@ -99,10 +132,17 @@ def ascend(
     shift: tuple[int, int],
     frame: int = 0,
     mask: Mask | None = None,
+    effort: Effort = FULL,
 ) -> Tensor:
-    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1."""
+    """One step: shift, forward, backward, shape the gradient, shift back, add it, clamp to 0..1.
+
+    Nothing changes, and there is no backward pass, where the dream is strong enough as it is.
+    """
     shifted = roll(image, shift).requires_grad_(True)
     features = extractor(shifted, {term.layer for term in terms})
+    size = effort.size(terms, features)
+    if size == 0:
+        return image
     score = objectives.total(terms, features)
     (gradient,) = torch.autograd.grad(score, shifted)
     gradient = shape_gradient(gradient, settings)
@@ -118,7 +158,9 @@ def ascend(
     step = roll(gradient, (-down, -right))
     if mask is not None:
         step = step * mask.at(step)
-    levels = settings.step_size / 255 * objectives.share(terms)
+    if effort.places is not None:
+        step = step * effort.places
+    levels = settings.step_size / 255 * objectives.share(terms) * size
     scaled = levels / max(float(scale), torch.finfo(scale.dtype).tiny)
     return torch.add(image, step, alpha=scaled).clamp_(0, 1)
 

@@ -4,11 +4,17 @@ What travels is the residual, `dream(t-1) - source(t-1)`: the hallucination with
 along the optical flow and added to the new source it sticks to what moves, while the scene itself
 stays as sharp as it was filmed (the residual form of Ruder, Dosovitskiy & Brox 2016, who warp the
 whole stylised frame).
+
+Small errors of the flow add up from frame to frame: after five, half of a fine dream's detail lies
+beside where it should. So some of the dream is taken from a frame further back, by a flow of its
+own, as in the long-term consistency of the same paper (there a penalty, here a blend); and what the
+last frame did not show may be found there too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dreamflow import camera, warp
@@ -16,8 +22,49 @@ from dreamflow.camera import Border, Matrix
 from dreamflow.color import ColorStatistics
 from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
+from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
 from dreamflow.settings import Follow
+
+NEAR = 5
+"""Dreamed frames from the last one back to the one that steadies it."""
+_FAR, _FARTHEST = 8, 24
+"""Of those before it every so-manieth source frame is kept, until it is so many frames old."""
+_STILL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A frame that was dreamed some while ago, kept small."""
+
+    index: int
+    """Source frame it belongs to."""
+    pixels: Tensor
+    """That source frame in 8-bit levels, uint8 `[1, 3, h, w]`."""
+    dreamed: Tensor
+    """Its residual, float16 `[1, 3, h, w]`."""
+    moves: tuple[float, ...] = _STILL
+    """What the camera did to the dream since then, a matrix row by row."""
+
+    @property
+    def source(self) -> Tensor:
+        """Image `[1, 3, h, w]`."""
+        return self.pixels.float() / 255
+
+    @property
+    def residual(self) -> Tensor:
+        """Signed, `[1, 3, h, w]` in -1..1."""
+        return self.dreamed.float()
+
+    @property
+    def matrix(self) -> Matrix:
+        """The camera's moves as one."""
+        return np.reshape(self.moves, (3, 3))
+
+    def moved(self, by: Matrix) -> "Past":
+        """After one more move of the camera."""
+        whole = by @ self.matrix
+        return replace(self, moves=tuple(float(number) for number in whole.flat))
 
 
 @dataclass(frozen=True)
@@ -30,6 +77,29 @@ class Carry:
     """That source frame, image `[1, 3, h, w]`."""
     residual: Tensor
     """What was dreamed onto it, signed, `[1, 3, h, w]` in -1..1."""
+    ripeness: Tensor | None = None
+    """How much of a full dream each place has had, `[1, 1, h, w]` in 0..1; None for all of it."""
+    gauge: Gauge | None = None
+    """How strong a dream is meant to be; None where that is not looked after."""
+    pasts: tuple[Past, ...] = ()
+    """Frames of the same shot dreamed before, the latest first."""
+
+    @property
+    def near_and_far(self) -> tuple[tuple[Past, ...], tuple[Past, ...]]:
+        """The pasts of the last frames, and those from before."""
+        return self.pasts[: NEAR - 1], self.pasts[NEAR - 1 :]
+
+    def aged(self, by: Matrix, index: int) -> tuple[Past, ...]:
+        """The pasts of source frame `index`, this frame among them, after a move of the camera.
+
+        The last few stay, up to `NEAR` before the next frame, and of older ones every `_FAR`th.
+        """
+        levels = (self.source * 255).round().to(torch.uint8)
+        latest = Past(self.index, levels, self.residual.half())
+        pasts = [past.moved(by) for past in (latest, *self.pasts)]
+        near, far = pasts[: NEAR - 1], pasts[NEAR - 1 :]
+        kept = [p for p in far if p.index % _FAR == 0 and index - p.index <= _FARTHEST]
+        return (*near, *kept)
 
 
 @dataclass(frozen=True)
@@ -55,6 +125,50 @@ STANDING = Move(np.eye(3), "reflect")
 
 _LEAST_WEIGHT = 0.01
 """Of a place in a cross-fade; what is followed less surely fades away."""
+_AROUND, _LEAST_TEXTURE = 4.0, 0.02
+"""Pixels about a place that count as its texture, and the least standard deviation of one."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """The dream of an earlier frame on the grid of the current one."""
+
+    residual: Tensor
+    """Not yet masked."""
+    trust: Tensor
+    """`[1, 1, h, w]`, 0..1: where it can be followed, with soft borders."""
+
+    @classmethod
+    def of(
+        cls,
+        residual: Tensor,
+        correspondence: Correspondence,
+        softness: float,
+        move: Move,
+        mask: Mask | None = None,
+    ) -> "Arrived":
+        """Carried along the flow, after a `move` of the camera, in one resampling."""
+        trust = soften(correspondence.reliable, softness)
+        return cls(_carried(residual, correspondence, move, mask), trust)
+
+    def steadied(self, older: "Arrived", share: float, textured: Tensor) -> "Arrived":
+        """With `share` of `older` where both can be followed, all of it where only that can.
+
+        The latter only on what is `textured` (see there): in a bare wall any flow agrees with its
+        way back, and shards of old dreams would hang in it.
+        """
+        own = self.trust * (1 - share * older.trust)
+        other = older.trust * (share * self.trust + (1 - self.trust) * textured)
+        trust = own + other
+        mixed = (self.residual * own + older.residual * other) / trust.clamp(min=_LEAST_WEIGHT)
+        return Arrived(mixed, trust)
+
+
+def textured(source: Tensor) -> Tensor:
+    """1 where the picture has a texture that flow can hold on to, else 0; `[1, 1, h, w]`."""
+    grey = source.mean(dim=1, keepdim=True)
+    variance = gaussian_blur(grey.square(), _AROUND) - gaussian_blur(grey, _AROUND).square()
+    return (variance > _LEAST_TEXTURE**2).to(source)
 
 
 def follow(
@@ -70,10 +184,14 @@ def follow(
 
     `reference_frames` at the reference rate, which `decay` is meant for, have passed between them.
     """
-    carried = _carried(carry, correspondence, move, mask)
-    followed = soften(correspondence.reliable, settings.softness)
+    arrived = Arrived.of(carry.residual, correspondence, settings.softness, move, mask)
+    return laid_on(source, arrived, settings, reference_frames)
+
+
+def laid_on(source: Tensor, arrived: Arrived, settings: Follow, reference_frames: float) -> Tensor:
+    """The source with as much of a dream on it as is left after `reference_frames`."""
     kept = settings.decay**reference_frames
-    return (source + carried * followed * kept).clamp(0, 1)
+    return (source + arrived.residual * arrived.trust * kept).clamp(0, 1)
 
 
 def between(
@@ -93,16 +211,19 @@ def between(
         soften(each.reliable, settings.softness) * weight
         for each, weight in zip(found, (1 - share, share), strict=True)
     )
-    first, second = map(_carried, neighbours, found, moves, (mask, mask))
+    residuals = [neighbour.residual for neighbour in neighbours]
+    first, second = map(_carried, residuals, found, moves, (mask, mask))
     return (first * early + second * late) / (early + late).clamp(min=_LEAST_WEIGHT)
 
 
-def _carried(carry: Carry, correspondence: Correspondence, move: Move, mask: Mask | None) -> Tensor:
-    """The residual on the current frame's grid, not yet faded, in one resampling.
+def _carried(
+    residual: Tensor, correspondence: Correspondence, move: Move, mask: Mask | None
+) -> Tensor:
+    """A residual on the current frame's grid, not yet faded, in one resampling.
 
     What comes from where the mask is lighter than here is weakened to what may be dreamed here.
     """
-    carried = _pulled(carry.residual, correspondence, move)
+    carried = _pulled(residual, correspondence, move)
     if mask is None:
         return carried
     here = mask.at(carried)

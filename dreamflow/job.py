@@ -177,7 +177,7 @@ def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Fi
         settings=settings,
         frames=frames,
         state=Carry,
-        state_bytes=2 * IMAGE_BYTES * height * width,
+        state_bytes=8 * IMAGE_BYTES * height * width,  # two images and what is kept of the past
         fingerprint=fingerprint(known, engine, info, codec, _read(request, clip)),
         preset=known["preset"],
         device=engine.device,

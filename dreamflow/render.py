@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, masks, objectives, warp
+from dreamflow import camera, classes, color, feedback, gauge, masks, objectives, warp
 from dreamflow.color import ColorStatistics
-from dreamflow.dream import dream, octave_sizes
+from dreamflow.dream import Effort, dream, octave_sizes
 from dreamflow.errors import PresetError
-from dreamflow.feedback import STANDING, Canvas, Carry, Move
+from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
 from dreamflow.flow import FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
+from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
 from dreamflow.objectives import Term
 from dreamflow.strict_yaml import together
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dreamflow")
 
 Item = TypeVar("Item")
+
+_HOLE = 0.01
+"""Share of the picture that cannot be followed, from which older frames are asked for it."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +181,22 @@ def _groups(items: Iterable[Item], size: int, *, alone: bool) -> Iterator[list[I
 
 def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry, bool]:
     """The state after the last of the frames, the others skipped, and whether it has no past."""
-    last, gap = frames[-1], len(frames)
-    start = start_image(last.engine, carry, last.source, _camera_over(frames), gap)
+    last, gap, move = frames[-1], len(frames), _camera_over(frames)
+    start = start_image(last.engine, carry, last.source, move, gap)
+    known = carry.gauge if carry else None
     if start is None:
         dreamed = dream_from_scratch(last.engine, last.source, last.index)
+        ripeness = torch.ones_like(dreamed[:, :1])
+        learnt = learn(last.engine, last.source, dreamed, last.index)
     else:
-        dreamed = dream_on(last.engine, start, last.source, last.index, gap)
-    return Carry(last.index, last.source, dreamed - last.source), start is None
+        learnt = kept_up(last.engine, known, last.source, last.index)
+        dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
+        ripeness = ripened(last.engine.preset, start.ripeness)
+    pasts = ()
+    if carry is not None and last.engine.preset.follow.memory > 0:
+        pasts = carry.aged(move.by, last.index)
+    residual = dreamed - last.source
+    return Carry(last.index, last.source, residual, ripeness, learnt, pasts), start is None
 
 
 def _residual_between(
@@ -267,9 +280,18 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a frame with a past is dreamed on."""
+
+    image: Tensor
+    ripeness: Tensor
+    """`[1, 1, h, w]`: see `Carry`; 0 where nothing was carried to."""
+
+
 def start_image(
     engine: Engine, carry: Carry | None, source: Tensor, move: Move = STANDING, gap: int = 1
-) -> Tensor | None:
+) -> Start | None:
     """The source, `gap` frames after `carry`, with the carried dream on it; None without one.
 
     The motion could be found in a thread while the frame before is dreamed; on two cores that made
@@ -282,8 +304,36 @@ def start_image(
     correspondence = correspond(engine.flow, source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
-    passed = gap * engine.reference_frames
-    return feedback.follow(carry, source, correspondence, settings, passed, move, engine.mask)
+    latest = Arrived.of(carry.residual, correspondence, settings.softness, move, engine.mask)
+    arrived = (
+        remembered(engine, carry, latest, source, move, frames[0]) if settings.memory else latest
+    )
+    ripeness = arrived.trust
+    if carry.ripeness is not None:
+        own = Arrived.of(carry.ripeness, correspondence, settings.softness, move)
+        ripeness = arrived.trust - (1 - own.residual.clamp(0, 1)) * own.trust
+    image = feedback.laid_on(source, arrived, settings, gap * engine.reference_frames)
+    return Start(image, ripeness)
+
+
+def remembered(
+    engine: Engine, carry: Carry, latest: Arrived, source: Tensor, move: Move, index: int
+) -> Arrived:
+    """The carried dream, steadied by an older one, its holes filled from still older ones."""
+
+    def arrived(past: Past) -> Arrived:
+        moves = Move(past.moved(move.by).matrix, move.border)
+        found = correspond(engine.flow, source, past.source, (index, past.index))
+        return Arrived.of(past.residual, found, engine.preset.follow.softness, moves, engine.mask)
+
+    near, far = carry.near_and_far
+    ground = feedback.textured(source)
+    if near:
+        latest = latest.steadied(arrived(near[-1]), engine.preset.follow.memory, ground)
+    if far and latest.trust.mean() < 1 - _HOLE:
+        # One of them a frame is enough: they take turns.
+        latest = latest.steadied(arrived(far[carry.index % len(far)]), 0, ground)
+    return latest
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
@@ -294,14 +344,50 @@ def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     return settle_color(engine, dreamed, source, preset.color.strength)
 
 
-def dream_on(engine: Engine, start: Tensor, source: Tensor, index: int, gap: int = 1) -> Tensor:
+def dream_on(
+    engine: Engine,
+    start: Start,
+    source: Tensor,
+    index: int,
+    gap: int = 1,
+    learnt: Gauge | None = None,
+) -> Tensor:
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset = engine.preset
     settings = gentler(preset)
+    harder = 1 + preset.follow.catch_up * (1 - start.ripeness)
+    effort = Effort(harder, learnt.targets if learnt else {})
     seed = (preset.seed, index)
-    dreamed = dream(start, engine.extractor, engine.terms, settings, seed, engine.mask)
+    dreamed = dream(
+        start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort
+    )
     kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
     return settle_color(engine, dreamed, source, 1 - kept)
+
+
+def ripened(preset: Preset, ripeness: Tensor) -> Tensor:
+    """The ripeness after the steps of `dream_on`."""
+    follow = preset.follow
+    steps = follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
+    return (ripeness + steps / max(preset.dream.steps, 1)).clamp(max=1)
+
+
+def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge | None:
+    """How strong the dream from scratch of a frame is; None where it does not matter."""
+    if not engine.preset.follow.settle:
+        return None
+    extractor, settings = engine.extractor, gentler(engine.preset)
+    sizes = octave_sizes(dreamed.shape[-2:], settings, extractor.minimum_side)
+    return gauge.learn(extractor, engine.terms, sizes, source, dreamed, index)
+
+
+def kept_up(engine: Engine, known: Gauge | None, source: Tensor, index: int) -> Gauge | None:
+    """The gauge that holds for a frame: learnt again, by a dream nobody sees, if it has to be."""
+    if known is None or not engine.preset.follow.settle:
+        return None
+    if known.holds_for(engine.terms, source, index):
+        return known
+    return learn(engine, source, dream_from_scratch(engine, source, index), index)
 
 
 def gentler(preset: Preset) -> Dream:

@@ -289,7 +289,25 @@ class Follow(Stage):
         le=1,
     )
     softness: float = setting(
-        1.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
+        1.0, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
+    )
+    memory: float = setting(
+        0.15,
+        "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
+        moves=True,
+        ge=0,
+        le=1,
+    )
+    catch_up: float = setting(
+        1.0,
+        "How much harder what was uncovered is dreamed, until it is as ripe as the rest.",
+        unit="times",
+        moves=True,
+        ge=0,
+        le=20,
+    )
+    settle: bool = setting(
+        True, "Dream just as much as keeps the strength of a frame from scratch."
     )
 
 

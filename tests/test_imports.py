@@ -25,8 +25,8 @@ LAYERS = {
               "video.ffmpeg", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
-    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "machine", "masks",
-                     "networks", "objectives", "raft", "vectors", "warp"},
+    "numeric core": {"camera", "color", "dream", "feedback", "filters", "flow", "gauge",
+                     "machine", "masks", "networks", "objectives", "raft", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""

@@ -361,7 +361,7 @@ def test_overrides_reach_every_setting():
     )
     assert (read.seed, read.dream.step_size, read.dream.size) == (3, 0.001, "full")
     assert read.objectives == (Objective(layer="fire9"), Objective(layer="fire6", weight=2))
-    assert read.color == Color(strength=0.1)
+    assert read.color == load("base").color.model_copy(update={"strength": 0.1})
     assert read.description == "a=b"
 
 

@@ -25,6 +25,7 @@ from dreamflow.dream import dream
 from dreamflow.errors import BadMediaError, PresetError
 from dreamflow.feedback import Carry
 from dreamflow.frames import to_array, to_image
+from dreamflow.objectives import LayerEnergy
 from dreamflow.render import Engine, compose, dream_size, render, warn_of_dropped_octaves
 
 DREAM = {"octaves": 2, "steps": 3, "jitter": 4}
@@ -131,7 +132,7 @@ def test_from_scratch_are_the_first_frame_and_the_first_after_a_cut():
 
 
 def test_only_frames_from_scratch_get_all_steps():
-    preset = make_preset(dream=DREAM, follow={"octaves": 1, "steps": 1})
+    preset = make_preset(dream=DREAM, follow={"octaves": 1, "steps": 1, "settle": False})
     engine = make_engine(preset)
     frames = render(panning_clip(3), engine)
     calls = []
@@ -186,6 +187,126 @@ def test_nothing_holds_the_graph_of_a_finished_frame():
         for tensor in (frame.image, frame.carry.source, frame.carry.residual):
             assert not tensor.requires_grad
             assert tensor.grad_fn is None
+
+
+# ── memory, ripeness and settling ──
+
+
+def test_a_carried_state_holds_the_frames_that_are_asked_for_later():
+    """Four near ones, so that the fifth before the next frame is there, then every eighth."""
+    engine = make_engine(make_preset(dream={**DREAM, "steps": 1}))
+    *_, last = rendered(still_clip(32), engine, first_index=3)
+    assert last.index == 34
+    assert [past.index for past in last.carry.pasts] == [33, 32, 31, 30, 24, 16]
+    assert last.carry.near_and_far[0][-1].index == 30
+
+
+def test_without_memory_nothing_is_kept():
+    engine = make_engine(make_preset(dream=DREAM, follow={"memory": 0.0}))
+    *_, last = rendered(panning_clip(4), engine)
+    assert last.carry.pasts == ()
+
+
+def test_a_run_handed_over_in_the_middle_of_a_long_shot_is_bit_identical():
+    clip = panning_clip(12)
+    engine = make_engine(make_preset(dream=DREAM, camera={"zoom": 1.01}))
+    whole = rendered(clip, engine)
+    rest = rendered(clip[9:], engine, first_index=9, carry=whole[8].carry)
+    for one, other in zip(whole[9:], rest, strict=True):
+        assert torch.equal(one.image, other.image)
+
+
+def passing_block(start=-36, count=15, speed=9):
+    """A block of 36 px that slides `speed` px a frame to the right over a textured ground.
+
+    Unless told otherwise `BEHIND` is seen until frame 6, and again from frame 12 on.
+    """
+    ground, block = texture(72, 160, seed=1, sigma=2), texture(36, 36, seed=9, sigma=2)
+    frames = []
+    for index in range(count):
+        frame, left = ground.clone(), speed * index + start
+        seen = block[..., max(0, -left) :]
+        frame[..., 18:54, max(0, left) : left + 36] = seen
+        frames.append(to_array(frame))
+    return frames
+
+
+BEHIND = (..., slice(24, 48), slice(64, 72))
+
+
+def test_what_was_hidden_for_a_few_frames_gets_its_old_dream_back():
+    def likeness(memory):
+        follow = {"octaves": 1, "steps": 0, "decay": 1.0, "memory": memory}
+        look = make_preset(dream=DREAM, follow=follow, color={"anchor": "none"})
+        frames = rendered(passing_block(), make_engine(look))
+        before, after = (frames[index].carry.residual[BEHIND] for index in (5, 14))
+        return float((before * after).sum() / before.square().sum())
+
+    assert likeness(0.15) > 0.7
+    assert likeness(0.0) < 0.3
+
+
+def test_places_just_uncovered_are_unripe_and_ripen():
+    frames = rendered(
+        passing_block(), make_engine(make_preset(dream=DREAM, follow={"memory": 0.0}))
+    )
+    behind = [float(frame.carry.ripeness[BEHIND].mean()) for frame in frames]
+    beside = [float(frame.carry.ripeness[..., 140:].mean()) for frame in frames]
+    assert behind[3] == pytest.approx(1, abs=0.02)
+    assert beside[12] == pytest.approx(1, abs=0.02)
+    assert behind[12] < 0.7
+    assert behind[12] < behind[13] < behind[14]
+
+
+def test_what_was_uncovered_is_dreamed_harder():
+    def amount(catch_up):
+        follow = {"memory": 0.0, "catch_up": catch_up, "settle": False}
+        look = make_preset(dream=DREAM, follow=follow, color={"anchor": "none"})
+        last = rendered(passing_block(), make_engine(look))[-1]
+        return float(last.carry.residual[BEHIND].square().mean().sqrt())
+
+    assert amount(3.0) > 1.3 * amount(0.0)
+
+
+def test_nothing_trails_behind_what_moves():
+    """Three frames after a strip was uncovered nothing of the block's own dream is left on it."""
+    follow = {"steps": 0, "decay": 1.0, "memory": 0.0}
+    look = make_preset(dream=DREAM, follow=follow, color={"anchor": "none"})
+    *_, last = rendered(passing_block(start=30, count=14, speed=4), make_engine(look))
+    residual = last.carry.residual
+    on_the_block = residual[..., 24:48, 88:112].square().mean().sqrt()
+    assert on_the_block > 1 / 255
+    assert float(residual[BEHIND].square().mean().sqrt()) < 0.2 * float(on_the_block)
+
+
+def test_a_settled_frame_takes_no_backward_pass_and_changes_nothing():
+    engine = make_engine(make_preset(dream=DREAM, follow={"decay": 1.0, "memory": 0.0}))
+    first, second = rendered(still_clip(2), engine)
+    strong = replace(
+        first.carry.gauge, energies=tuple((o, n, 1e-9) for o, n, _ in first.carry.gauge.energies)
+    )
+    quiet = replace(
+        engine,
+        preset=engine.preset.model_copy(
+            update={"color": engine.preset.color.model_copy(update={"anchor": "none"})}
+        ),
+    )
+    (found,) = rendered(
+        still_clip(1), quiet, first_index=1, carry=replace(first.carry, gauge=strong)
+    )
+    torch.testing.assert_close(found.image, first.image, rtol=0, atol=1e-5)
+    assert not torch.equal(second.image, first.image)
+
+
+def test_the_strength_to_hold_is_learnt_again_when_the_objectives_change():
+    gauge = rendered(still_clip(1))[0].carry.gauge
+    source, terms = texture(48, 64), [LayerEnergy("second")]
+    source = to_image(still_clip(1)[0])
+    assert gauge.holds_for(terms, source, 1000)
+    other = [LayerEnergy("second", 0.5), LayerEnergy("first", 0.5)]
+    assert gauge.holds_for(other, source, 23)
+    assert not gauge.holds_for(other, source, 24)
+    assert not gauge.holds_for(terms, 0.5 + (source - 0.5) * 0.3, 24)
 
 
 # ── a still clip, for a long time ──
