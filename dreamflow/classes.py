@@ -13,6 +13,9 @@ from pathlib import Path
 
 LAYER = "classes"
 """What stands for the class scores among a network's layers."""
+MAP = "class map"
+"""What stands for the scores of every place, from which those of the whole picture are averaged."""
+PSEUDO_LAYERS = frozenset({LAYER, MAP})
 
 
 @functools.cache

@@ -40,6 +40,7 @@ from dreamflow.options import (
     clip_or_seed_argument,
     computing_options,
     job_options,
+    network_option,
     output_option,
     overwrite_option,
     part_options,
@@ -243,11 +244,12 @@ def _zoom_request(
     overrides: Sequence[str],
     seed: int | None,
     mask: Path | None,
+    strength: float | None,
     sound: Path | None,
     **rest: Any,
 ) -> ZoomRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed, mask)
+    preset = _preset(name, overrides, seed, strength, mask)
     if sound is not None:
         preset = preset.model_copy(update={"audio": str(sound)})
     from dreamflow.seeds import Noise
@@ -326,11 +328,12 @@ def _request(
     overrides: Sequence[str],
     seed: int | None,
     mask: Path | None,
+    strength: float | None,
     sound: Path | None = None,
     **rest: Any,
 ) -> VideoRequest:
     """What the options ask for. A wrong preset is refused before torch is loaded."""
-    preset = _preset(name, overrides, seed, mask)
+    preset = _preset(name, overrides, seed, strength, mask)
     if sound is not None:
         preset = preset.listening_to(sound)
     from dreamflow.job import VideoRequest
@@ -339,12 +342,17 @@ def _request(
 
 
 def _preset(
-    name: str, overrides: Sequence[str], seed: int | None, mask: Path | None = None
+    name: str,
+    overrides: Sequence[str],
+    seed: int | None,
+    strength: float | None = None,
+    mask: Path | None = None,
 ) -> Preset:
     from dreamflow import preset
 
-    seeded = [] if seed is None else [f"seed={seed}"]
-    look = preset.load(name, overrides=[*overrides, *seeded])
+    options = {"seed": seed, "strength": strength}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    look = preset.load(name, overrides=[*overrides, *given])
     return look if mask is None else look.model_copy(update={"mask": str(mask)})
 
 
@@ -548,9 +556,26 @@ def doctor() -> None:
 
 @cli.command()
 @click.argument("network", required=False)
+@click.option("--sheet", type=PATH, metavar="PNG", help="Draw it: every layer dreamed on IN.")
+@click.option("--image", type=PATH, metavar="IN", help="The still that is dreamed or looked at.")
+@click.option("--layer", metavar="LAYER", help="Draw the channels of this layer.")
+@click.option("--channels", metavar="WHICH", help="top 24, all, or 3,7,9.  [default: top 24]")
+@click.option("--classes", "labels", metavar="A,B", help="Draw these classes: tabby,espresso.")
+@click.option("--filters", is_flag=True, help="Draw the weights of the first layer.")
+@click.option("--activations", is_flag=True, help="Draw where the layers fire on IN.")
+@computing_options
 @voice
-def layers(network: str | None) -> None:
-    """List the networks there are, or the layers of NETWORK that can be dreamed."""
+@click.pass_obj
+def layers(interrupts: Interrupts, network: str | None, sheet: Path | None, **options: Any) -> None:
+    """List the networks there are, or the layers of NETWORK that can be dreamed.
+
+    With --sheet they are drawn, each with the line of a preset that dreams it.
+    """
+    if sheet is not None:
+        _draw_network(interrupts, network, sheet, **options)
+        return
+    if any(options[key] for key in ("image", "layer", "channels", "labels", "filters")):
+        raise UsageError("say where to draw it: --sheet PNG")
     from dreamflow import networks
 
     if network is None:
@@ -560,6 +585,76 @@ def layers(network: str | None) -> None:
     found = networks.list_layers(network)
     cells = [(layer.name, layer.alias, str(layer.channels), str(layer.stride)) for layer in found]
     write_out(_table([("layer", "alias", "channels", "stride"), *cells]))
+
+
+def _draw_network(
+    interrupts: Interrupts,
+    network: str | None,
+    sheet: Path,
+    *,
+    labels: str | None,
+    **options: Any,
+) -> None:
+    from dreamflow import network_sheets
+
+    given = _given(options)
+    if network is not None:
+        given["network"] = network
+    if labels is not None:
+        given["classes"] = tuple(label.strip() for label in labels.split(","))
+    events = network_sheets.network_sheet(network_sheets.SheetRequest(target=sheet, **given))
+    with closing(events), interrupts.patiently():
+        for event in events:
+            if sys.stderr.isatty():
+                print(f"{event.done}/{event.total} {printable(event.name)}", file=sys.stderr)
+            interrupts.check(f"stopped after {event.done} pictures, {sheet} is not written")
+
+
+@cli.command()
+@source_argument
+@output_option
+@network_option
+@click.option("--class", "class_", metavar="NAME", help="Look for this class of ImageNet: tabby.")
+@click.option("--layer", metavar="LAYER", help="Look for a channel of this layer instead.")
+@click.option("--channel", type=click.IntRange(min=0), metavar="N", help="Which one, from 0.")
+@click.option("--npy", "array", type=PATH, metavar="FILE", help="Write the map as float32 [H, W].")
+@click.option(
+    "--mask", type=PATH, metavar="PNG", help="Write it as a dream's mask: white is dreamed."
+)
+@click.option("--invert", is_flag=True, help="Turn the mask around: everywhere but there.")
+@computing_options
+@voice
+def heatmap(
+    target: str, class_: str | None, layer: str | None, channel: int | None, **options: Any
+) -> None:
+    """Show where in the picture IN a network sees a class, or a channel of a layer.
+
+    OUT is the map laid over the picture, the box of its strongest region drawn; that is printed
+    too. With --mask it can be dreamed just there, with --invert everywhere but there.
+    """
+    if (class_ is None) == (layer is None) or (layer is None) != (channel is None):
+        raise UsageError("say what to look for: --class NAME, or --layer LAYER with --channel N")
+    if options["invert"] and not options["mask"]:
+        raise UsageError("--invert turns the mask around: say where to write it with --mask PNG")
+    from dreamflow.heatmap import Target
+    from dreamflow.heatmap_job import HeatmapRequest, render_heatmap
+
+    if class_ is not None:
+        wanted = Target.of_class(class_)
+    else:
+        assert layer is not None
+        assert channel is not None
+        wanted = Target.of_channel(options["network"], layer, channel)
+    found = render_heatmap(
+        HeatmapRequest(target=Path(target), looked_for=wanted, **_given(options))
+    )
+    box = found.region
+    rows = [
+        ("looked for", found.label),
+        ("strongest region", f"{box.width}x{box.height} at x {box.x}, y {box.y}"),
+        ("peak", f"{found.strongest:.2f} (median {found.usual:.2f})"),
+    ]
+    write_out(_table(rows))
 
 
 @cli.command("shots")

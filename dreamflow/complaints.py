@@ -120,7 +120,8 @@ def _unknown_key(path: Path, tree: Mapping, schema: dict[str, Any], alike: Alike
     if others and (rivals := (set(known) - others) & beside):
         rival = next(name for name in known if name in rivals)
         return f"key {quoted(key)} does not go with {quoted(rival)}{all_known}"
-    return f"unknown key {quoted(key)}{did_you_mean(alike(path, known)) or all_known}"
+    near = alike(path, known) or nearest(key, [name for arm in there for name in arm], most=1)
+    return f"unknown key {quoted(key)}{did_you_mean(near) or all_known}"
 
 
 def _meant(among: list[dict[str, Any]], keys: Iterable[str]) -> list[str]:

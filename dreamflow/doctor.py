@@ -108,7 +108,7 @@ def _weights() -> Iterator[Check]:
     for name in networks.list_networks():
         place = networks.where_weights_are(name)
         if place != "embedded":
-            yield Check(f"  {name}", FINE if place == "cached" else ABSENT, place)
+            yield Check(f"  {name}", FINE if networks.is_at_hand(name) else ABSENT, place)
 
 
 def _presets() -> Iterator[Check]:

@@ -240,9 +240,9 @@ def _pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor
 
 
 def soften(mask: Tensor, sigma: float) -> Tensor:
-    """Blur the border of a 0..1 mask inwards: what was 0 stays 0.
+    """Blur the border of what is over 0 in a 0..1 mask inwards: what was 0 stays 0.
 
     A blur alone would let a ghost of the old dream leak into what was just uncovered.
     """
-    blurred = gaussian_blur(mask, sigma)
+    blurred = gaussian_blur((mask > 0).to(mask), sigma)
     return (2 * blurred - 1).clamp(0, 1) * mask

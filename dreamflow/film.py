@@ -33,7 +33,7 @@ from dreamflow.render import Engine, RenderedFrame
 from dreamflow.settings import Output
 from dreamflow.video import writer
 from dreamflow.video.ffmpeg import FFmpegError, open_regular
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.scratch import Scratch
 from dreamflow.video.writer import Codec
 

@@ -206,6 +206,9 @@ def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
 
 _EDGE_REACH = 2
 """Pixels around an occlusion in which a motion edge counts."""
+_DOUBT = 0.5
+"""How far a vector is believed there. A ghost is gone in a few frames at that, and a dream that was
+right loses a quarter of the energy that it loses at 0: flicker 0.18 -> 0.17 on a street scene."""
 _MOVING = 0.02
 """|∇w|² over which a place lies on the edge of what moves by more than about a pixel a frame."""
 _TRAIL_REACH = 3
@@ -221,11 +224,16 @@ class Correspondence:
     flow_to_previous: Tensor
     """`[1, 2, H, W]` on the current frame's grid."""
     reliable: Tensor
-    """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot."""
+    """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot, or between."""
 
 
 def correspond(
-    method: FlowSource, current: Tensor, previous: Tensor, frames: Frames | None = None
+    method: FlowSource,
+    current: Tensor,
+    previous: Tensor,
+    frames: Frames | None = None,
+    *,
+    by_colour: bool = False,
 ) -> Correspondence:
     """Flow both ways and the mask of Sundaram, Brox & Keutzer 2010 (section 3.1).
 
@@ -235,17 +243,18 @@ def correspond(
     occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, lies on a motion edge where
     |∇w|² > 0.01 |w|² + 0.002, and is unknown where w leaves the picture.
 
-    Departure: a motion edge counts only within `_EDGE_REACH` pixels of an occlusion. Elsewhere
-    (grass, cloth, a face that turns) both flows agree on the moving edge, and dropping the dream
-    there, frame after frame, was the largest single cause of flicker: 0.27 -> 0.19 on a street
-    scene at equal settings. Near them the pictures are asked as well (see `_trails`), for 3 to 9%
-    more flicker at lag 1 and as much at lag 5: of a dream on what moves 2 pixels a frame up to
-    three quarters stayed behind, now a hundredth.
+    Departure: a motion edge counts only within `_EDGE_REACH` pixels of an occlusion, and is only
+    doubted. Elsewhere (grass, cloth, a face that turns) both flows agree on the moving edge, and
+    dropping the dream there, frame after frame, was the largest single cause of flicker: 0.27 ->
+    0.19 on a street scene at equal settings. Near motion edges the pictures are asked as well (see
+    `_trails`): of a dream on what moves 2 pixels a frame up to three quarters stayed behind, now a
+    hundredth. Over a longer time vectors that are wrong agree by chance all over the picture; then
+    the check is wanted `by_colour` everywhere, though a change of the light fails it.
     """
     there, opposite = method.both_ways(current, previous, frames)
     flows = _as_vectors(there), _as_vectors(opposite)
-    mask = _reliable(*flows) & ~_trails(rgb(current), rgb(previous), flows[0])
-    reliable = torch.from_numpy(mask.astype(np.float32))
+    refuted = (_other_colours if by_colour else _trails)(rgb(current), rgb(previous), flows[0])
+    reliable = torch.from_numpy(np.where(refuted, np.float32(0), _trust(*flows)))
     return Correspondence(there, reliable[None, None].to(current.device))
 
 
@@ -254,8 +263,8 @@ def _as_vectors(flow: Tensor) -> np.ndarray:
     return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
 
 
-def _reliable(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
-    """Which vectors of `there` to believe, bool `[H, W]`; both flows `[H, W, 2]`.
+def _trust(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
+    """How far to believe the vectors of `there`, float32 `[H, W]`; both flows `[H, W, 2]`.
 
     On the CPU, where the flow of most methods comes from; OpenCV takes a tenth of the time of the
     same in torch (a 5x5 maximum alone 0.1 ms against 7 ms at 480x270).
@@ -264,7 +273,8 @@ def _reliable(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
     edge = _gradient_square(there) > 0.01 * vectors.square_length(there) + 0.002
     reach = np.ones((2 * _EDGE_REACH + 1,) * 2, np.uint8)
     near_occlusion = cv2.dilate((~agreed).astype(np.uint8), reach) > 0
-    return vectors.inside(there) & agreed & ~(edge & near_occlusion)
+    trust = np.where(edge & near_occlusion, np.float32(_DOUBT), np.float32(1))
+    return trust * (vectors.inside(there) & agreed)
 
 
 def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -274,11 +284,15 @@ def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.
     it, as a search's patches and its smoothness carry the motion over the edge. The pictures tell:
     what the vector brings has other colours. Elsewhere they are not asked, as light may change.
     """
-    off = cv2.absdiff(current, vectors.pulled(previous, there)).astype(np.float32).mean(axis=2)
     moving = _gradient_square(there) > _MOVING
     near_edge = cv2.dilate(moving.astype(np.uint8), np.ones((2 * _TRAIL_REACH + 1,) * 2, np.uint8))
-    other = cv2.GaussianBlur(off, (0, 0), 1) > _OTHER_LEVELS
-    return other & (near_edge > 0)
+    return _other_colours(current, previous, there) & (near_edge > 0)
+
+
+def _other_colours(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Where what a vector brings does not look like what is there, `[H, W]`."""
+    off = cv2.absdiff(current, vectors.pulled(previous, there)).astype(np.float32).mean(axis=2)
+    return cv2.GaussianBlur(off, (0, 0), 1) > _OTHER_LEVELS
 
 
 def _gradient_square(flow: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from dreamflow.errors import BadMediaError, InputMissingError
 from dreamflow.flow import FlowSource, Frames, as_flow
 from dreamflow.frames import VideoInfo
 from dreamflow.video.ffmpeg import open_regular
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 
 _NAME = re.compile(r"(forward|backward)_([0-9]{1,9})_([0-9]{1,9})\.(flo|npy)")
 _MAGIC = np.float32(202021.25).tobytes()

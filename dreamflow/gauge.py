@@ -22,7 +22,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.objectives import Features, LayerEnergy, Term
 
 if TYPE_CHECKING:
-    from dreamflow.networks import Extractor
+    from dreamflow.ensemble import AnyExtractor
 
 Energies = Mapping[tuple[int, str], float]
 """(octave, layer) -> mean square activation."""
@@ -31,9 +31,9 @@ _PATIENCE = 24
 """Frames at least before a gauge is learnt again: a whole dream that is not shown."""
 _OTHER_WEIGHTS, _OTHER_LIGHT = 0.3, 1.5
 """What makes another objective (share of the weights that moved) and another light (factor)."""
-_RESPONSE, _MOST = 5.0, 2.0
+_RESPONSE, _MOST = 2.0, 2.0
 """Of a step: change for a change of the energy by a factor e, and limit."""
-_LEAST_STEP = 0.4
+_LEAST_STEP = 0.85
 """A step that would be smaller than this is left out, its backward pass too."""
 
 
@@ -49,6 +49,8 @@ class Gauge:
     """Of the layers in force there."""
     energies: tuple[tuple[int, str, float], ...]
     """(octave, layer, mean square activation) of the dream from scratch."""
+    strength: float = 1.0
+    """That of the preset there."""
 
     @property
     def targets(self) -> Energies:
@@ -66,7 +68,7 @@ class Gauge:
 
 
 def learn(
-    extractor: Extractor,
+    extractor: AnyExtractor,
     terms: Sequence[Term],
     octaves: Iterable[tuple[int, tuple[int, int]]],
     source: Tensor,
@@ -90,7 +92,7 @@ def _light(source: Tensor) -> float:
 
 
 def _weights(terms: Sequence[Term]) -> dict[str, float]:
-    return {term.layer: term.weight for term in terms}
+    return {" ".join(term.layers): term.weight for term in terms}
 
 
 def shortfall(
@@ -99,8 +101,10 @@ def shortfall(
     """log(wanted / present energy), mean over the terms by weight; None where nothing is known."""
     missing = weights = 0.0
     for term in terms:
+        if not isinstance(term, LayerEnergy):
+            continue
         wanted = targets.get((octave, term.layer))
-        if wanted and term.weight > 0 and isinstance(term, LayerEnergy):
+        if wanted and term.weight > 0:
             present = float(term.score(features).detach())
             if present > 0:
                 missing += term.weight * math.log(wanted / present)

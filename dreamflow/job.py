@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 import dreamflow
-from dreamflow import audio, caption, flow, machine, masks, shots
+from dreamflow import audio, caption, flow, machine, masks, props, shots, warp
 from dreamflow import preset as presets
 from dreamflow.checkpoint import State
+from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.feedback import Carry
 from dreamflow.film import (
@@ -49,7 +50,6 @@ from dreamflow.flow_cache import FlowCache
 from dreamflow.flow_files import FlowFiles
 from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
 from dreamflow.masks import Mask
-from dreamflow.networks import Extractor
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
@@ -64,6 +64,7 @@ from dreamflow.render import (
 from dreamflow.schedule import SoundCurves
 from dreamflow.strict_yaml import quoted
 from dreamflow.video import ffmpeg, writer
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
 from dreamflow.video.scratch import Scratch
 from dreamflow.video.sequences import is_stills
@@ -148,7 +149,7 @@ def divide_video(request: VideoRequest, least_frames: int) -> Parts:
 
 
 def render_leg(
-    request: VideoRequest, leg: Leg, extractor: Extractor | None = None
+    request: VideoRequest, leg: Leg, extractor: AnyExtractor | None = None
 ) -> Generator[RenderedFrame | Saved, None, None]:
     """Render the chunks of a leg into the folder of the job, which `divide_video` has opened.
 
@@ -280,8 +281,15 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
     rate = Fraction(request.preset.reference_fps)
     sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
+    refuse_motion_masks(request.preset)
     engine = prepare(
-        request.preset, rate, request.device, request.threads, sound=sound, make_flow=without_motion
+        request.preset,
+        rate,
+        request.device,
+        request.threads,
+        sound=sound,
+        make_flow=without_motion,
+        max_pixels=request.max_pixels,
     )
     engine = masked(engine, request)
     text = recipe(facts(engine), request.asked)
@@ -296,6 +304,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
 def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:
     sound = sound_file(request.preset)
     read = [*files, *([sound] if sound else []), *mask_file(request.preset)]
+    read += objective_files(request.preset)
     writer.check_input_survives(request.target, read)
 
 
@@ -312,8 +321,12 @@ def dream_still(still: Still, engine: Engine) -> Still:
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = shrink(full, engine.preset.dream.size)
-    residual = dream_from_scratch(engine, source, 0) - source
-    image = compose(full, residual, engine.mask)
+    dreamed = dream_from_scratch(engine, source, 0)
+    if engine.preset.dream.start == "source":
+        image = compose(full, dreamed - source, engine.mask)
+    else:  # the source's finer detail has no place in it
+        size = (full.shape[-2], full.shape[-1])
+        image = masks.kept(engine.mask, full, warp.resize(dreamed, size).clamp(0, 1))
     return Still(to_array(image, still.pixels.dtype.itemsize * 8), still.alpha)
 
 
@@ -327,12 +340,16 @@ def prepare(
     first_index: int = 0,
     sound: SoundCurves | None = None,
     make_flow: MakeFlow | None = None,
-    extractor: Extractor | None = None,
+    max_pixels: int = MAX_PIXELS,
+    fit: Fit = np.asarray,
+    extractor: AnyExtractor | None = None,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render.
 
-    `make_flow` takes the place of the preset's flow method.
+    `make_flow` takes the place of the preset's flow method; `max_pixels` and `fit` are for the
+    pictures and masks that objectives name (see `props.read`), which come first of all.
     """
+    found = props.read(preset, max_pixels, fit)
     machine.tune(threads)
     chosen = machine.pick_device(device)
     return Engine.build(
@@ -343,6 +360,7 @@ def prepare(
         first_index=first_index,
         sound=sound,
         flow=make_flow and make_flow(chosen),
+        props=found,
         extractor=extractor,
     )
 
@@ -361,6 +379,30 @@ def masked(engine: Engine, conditions: Conditions, fit: Fit = np.asarray) -> Eng
     if not weights.any():
         logger.warning("%s is black everywhere: as a mask it lets nothing be dreamed", file)
     return replace(engine, mask=Mask.of(fit(weights), engine.device))
+
+
+def objective_files(preset: Preset) -> list[Path]:
+    """The pictures and other files that objectives name."""
+    found = presets.files(preset).items()
+    return [Path(file) for key, file in found if file and key.startswith("objectives.")]
+
+
+def refuse_from_nothing(preset: Preset) -> None:
+    """Refuse a `dream.start` that is for stills: a clip or a zoom has a picture to go on from."""
+    if preset.dream.start != "source":
+        text = (
+            f": {preset.dream.start!r} is for stills (dreamflow image); a clip is dreamed from "
+            "its frames and a zoom from its seed: use 'source'"
+        )
+        raise preset.complaint("dream.start", text)
+
+
+def refuse_motion_masks(preset: Preset) -> None:
+    """Refuse masks of motion for what does not move."""
+    for index, objective in enumerate(preset.objectives):
+        if objective.mask == "motion":
+            text = ": 'motion' is for clips (dreamflow video): use 'luma', a still, or none"
+            raise preset.complaint(f"objectives.{index}.mask", text)
 
 
 def mask_file(preset: Preset) -> list[Path]:
@@ -422,15 +464,12 @@ def listen(preset: Preset, source: Path | None, info: VideoInfo) -> SoundCurves 
 def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What makes an output again, with `more` of it.
 
-    It travels with the film, so of weights of one's own, a sound file and a mask it holds the
-    name and not where it lies.
+    It travels with the film, so of files that the preset names it holds the name and not where they
+    lie.
     """
-    architecture, colon, file = engine.preset.network.partition(":")
-    names = {
-        "network": f"{architecture}{colon}{Path(file).name}",
-        "audio": Path(engine.preset.audio).name,
-        "mask": Path(engine.preset.mask).name,
-    }
+    look = engine.preset
+    for key, file in presets.files(look).items():
+        look = presets.with_file(look, key, Path(file).name) if file else look
     known = {
         "dreamflow": dreamflow.__version__,
         "torch": torch.__version__,
@@ -439,12 +478,14 @@ def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, An
         "threads": torch.get_num_threads(),
         "weights_sha256": engine.extractor.weights_sha256,
         **(more or {}),
-        "preset": presets.dump(engine.preset.model_copy(update=names)),
+        "preset": presets.dump(look),
     }
     if sound := sound_file(engine.preset):
         known["audio_sha256"] = sha256(sound)
     for mask in mask_file(engine.preset):
         known["mask_sha256"] = sha256(mask)
+    if files := objective_files(engine.preset):
+        known["objectives_sha256"] = {file.name: sha256(file) for file in files}
     return known
 
 
@@ -476,7 +517,10 @@ def open_source(request: VideoRequest) -> Clip:
     )
 
 
-def _engine(request: VideoRequest, info: VideoInfo, extractor: Extractor | None = None) -> Engine:
+def _engine(
+    request: VideoRequest, info: VideoInfo, extractor: AnyExtractor | None = None
+) -> Engine:
+    refuse_from_nothing(request.preset)
     sound = listen(request.preset, request.source, info)
     engine = prepare(
         request.look,
@@ -487,6 +531,7 @@ def _engine(request: VideoRequest, info: VideoInfo, extractor: Extractor | None 
         first_index=info.first_index,
         sound=sound,
         make_flow=functools.partial(make_flow, request, info),
+        max_pixels=request.max_pixels,
         extractor=extractor,
     )
     return masked(engine, request)

@@ -1,7 +1,10 @@
 """The machine a render runs on: its device, and the process settings that numeric code pays for."""
 
 import ctypes
+import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import torch
@@ -13,6 +16,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP_UP_TO = 1 << 30
+_RETURN_FROM = 1 << 26
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -45,10 +49,60 @@ def tune(threads: int) -> None:
 
 def keep_freed_memory() -> None:
     """Tell glibc's allocator to re-use large blocks instead of unmapping them; no-op elsewhere."""
+    _set_allocator(_KEEP_UP_TO)
+
+
+def _set_allocator(keep_up_to: int) -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # musl has none
-        mallopt(_M_MMAP_THRESHOLD, _KEEP_UP_TO)
-        mallopt(_M_TRIM_THRESHOLD, _KEEP_UP_TO)
+        mallopt(_M_MMAP_THRESHOLD, keep_up_to)
+        mallopt(_M_TRIM_THRESHOLD, keep_up_to)
         mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def return_large_memory() -> None:
+    """Tell glibc's allocator to hand blocks as large as huge pictures back at once.
+
+    Kept, they would lie about in pieces: a third more memory for an 8K picture.
+    """
+    _set_allocator(_RETURN_FROM)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that can still be taken on a device, by what the machine, its container and a limit on
+    the process's address space leave; infinite where nothing tells.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return min(_limits(), default=float("inf"))
+
+
+def _limits() -> Iterator[float]:
+    available = _read_field("/proc/meminfo", "MemAvailable:")
+    if available is not None:
+        yield available * 1024
+    most, used = (_read_field(f"/sys/fs/cgroup/memory.{what}") for what in ("max", "current"))
+    if most is not None and used is not None:
+        yield most - used
+    space, taken = resource.getrlimit(resource.RLIMIT_AS)[0], _read_field("/proc/self/statm")
+    if space != resource.RLIM_INFINITY and taken is not None:
+        yield space - taken * resource.getpagesize()
+
+
+def _read_field(path: str, name: str = "") -> float | None:
+    """The number behind `name` in a file of the system, or its first; None if there is none."""
+    try:
+        words = Path(path).read_text().split()
+        return float(words[words.index(name) + 1 if name else 0])
+    except (OSError, ValueError):
+        return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory for a tensor."""
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in told or "Insufficient memory" in told
+    )

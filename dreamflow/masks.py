@@ -14,9 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+_QUICK = 1 / 250
+"""Of the long side, per reference frame: what a person walking by makes."""
+_SOFT = 3.0
+"""Blur of a motion mask, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,26 @@ class Mask:
         return cls(
             torch.from_numpy(np.ascontiguousarray(weights, np.float32))[None, None].to(device)
         )
+
+    @classmethod
+    def of_luma(cls, image: Tensor) -> Mask:
+        """Light where an image `[1, 3, H, W]` is."""
+        luma = torch.from_numpy(_LUMA).to(image)
+        return cls(torch.einsum("bchw,c->bhw", image, luma)[:, None].clamp(0, 1))
+
+    @classmethod
+    def of_motion(cls, flow: Tensor, reference_frames: float) -> Mask:
+        """White where a flow `[1, 2, H, W]`, in pixels, over so many reference frames is quick.
+
+        That is from `_QUICK` of the long side on; slower places are as grey as they are slow.
+        """
+        quick = _QUICK * max(flow.shape[-2:]) * max(reference_frames, 1e-6)
+        shares = (flow.square().sum(1, keepdim=True).sqrt() / quick).clamp(0, 1)
+        return cls(gaussian_blur(shares, _SOFT).clamp(0, 1))
+
+    def to(self, device: torch.device) -> Mask:
+        """The same on a device."""
+        return Mask(self.shares.to(device))
 
     def at(self, image: Tensor) -> Tensor:
         """The shares at the size of an image, softly resized, `[1, 1, H, W]`."""

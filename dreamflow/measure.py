@@ -52,7 +52,7 @@ from dreamflow.preset import Preset
 from dreamflow.render import Engine, shrink
 from dreamflow.settings import Cuts
 from dreamflow.shots import Marked
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import Clip, open_clip, resized
 from dreamflow.video.writer import embedded_settings
 
@@ -125,15 +125,17 @@ def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def strength(engine: Engine, index: int, source: Array, output: Array) -> float:
     """Activation of the dreamed layers on `output` over that on `source`, as a ratio.
 
-    `index` is the source index of the frame, which says what weights are in force.
+    `index` is the source index of the frame, which says what weights are in force. Objectives that
+    measure a distance, such as to another picture, have no such ratio and are left out.
     """
     now = engine.at(index)
     images = (to_image(array, engine.device) for array in (output, source))
     size = now.preset.dream.size
     dreamed, plain = (engine.extractor(shrink(image, size)) for image in images)
     tiny = torch.finfo(torch.float32).tiny
-    ratios = [float(t.score(dreamed) / t.score(plain).clamp(min=tiny)) for t in now.terms]
-    weights = [abs(term.weight) for term in now.terms]
+    terms = [term for term in now.terms if not (term.bounded or term.references)]
+    ratios = [float(t.score(dreamed) / t.score(plain).clamp(min=tiny)) for t in terms]
+    weights = [abs(term.weight) for term in terms]
     return float(np.average(ratios, weights=weights)) if ratios else 1.0
 
 
@@ -538,7 +540,7 @@ def _engine(request: MeasureRequest, preset: Preset | None, source: Clip) -> Eng
     if preset is None:
         return None
     info = source.info
-    frames: dict[str, Any] = {"frame_count": info.frame_count, "first_index": info.first_index}
+    frames: Any = {"frame_count": info.frame_count, "first_index": info.first_index}
     try:
         sound = job.listen(preset, request.source, info)
         return job.prepare(

@@ -27,6 +27,7 @@ logger = logging.getLogger("dreamflow")
 
 DEFAULT_PRESET = "base"
 DEFAULT_ZOOM_PRESET = "dive"
+DEFAULT_NETWORK = "squeezenet1_1"
 
 Decorator = Callable[[Any], Any]
 
@@ -134,6 +135,14 @@ def _look_options(default: str | None) -> Decorator:
     )
 
 
+network_option = click.option(
+    "--network",
+    default=DEFAULT_NETWORK,
+    show_default=True,
+    metavar="NAME",
+    help="Which network looks (see `dreamflow layers`).",
+)
+
 overwrite_option = click.option("-y", "--overwrite", is_flag=True, help="Replace OUT if it exists.")
 
 computing_options = _together(
@@ -166,6 +175,13 @@ _progress_option = click.option(
     help="How to show progress; auto: a bar if stderr is a terminal.",
 )
 
+strength_option = click.option(
+    "--strength",
+    type=click.FloatRange(0, 2),
+    metavar="X",
+    help="How strong the dream is, 0 to 2; 1 is as the preset means it.  [default: the preset's]",
+)
+
 mask_option = click.option(
     "--mask",
     type=PATH,
@@ -178,6 +194,7 @@ def _rendering_options(preset: str | None, size_help: str) -> Decorator:
     return _together(
         output_option,
         _look_options(preset),
+        strength_option,
         mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,

@@ -18,7 +18,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dreamflow import networks, seeds
+from dreamflow import ensemble, seeds
+from dreamflow import preset as presets
+from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import (
     DreamflowError,
     InputMissingError,
@@ -28,10 +30,10 @@ from dreamflow.errors import (
 )
 from dreamflow.film import Conditions, sha256
 from dreamflow.frames import Array, Box, VideoInfo, to_image
-from dreamflow.job import VideoRequest, listen, mask_file, open_source, prepare, sound_file
+from dreamflow.job import VideoRequest, listen, open_source, prepare, without_motion
 from dreamflow.manifest import Entry, ImageJob, VideoJob, ZoomJob, moment, rate
-from dreamflow.preset import Preset, dump
-from dreamflow.render import RenderedFrame, check_names, dream_size, render
+from dreamflow.preset import Preset
+from dreamflow.render import RenderedFrame, check_names, dream_size, layers_of, render
 from dreamflow.seeds import Noise, Seed, Solid
 from dreamflow.settings import Output
 from dreamflow.strict_yaml import Problem, together
@@ -96,23 +98,34 @@ class _Checker:
 
     conditions: Conditions
     _clips: dict[Any, VideoInfo] = field(default_factory=dict)
-    _networks: set[tuple[str, frozenset[str]]] = field(default_factory=set)
+    _networks: dict[Any, AnyExtractor] = field(default_factory=dict)
 
     def checked(self, entry: Entry) -> Render:
         request = request_of(entry, self.conditions)
         _check_target(entry, request)
-        self._check_network(request.preset)
+        check_names(request.preset)
         info = self._info(entry, request)
-        sound = listen(request.preset, _clip_of(request), info)
-        request.preset.resolved(info.frame_count, info.rate, sound)
+        self._check_engine(request, info)
         return Render(entry, request, info, _bytes(entry, request, info))
 
-    def _check_network(self, preset: Preset) -> None:
-        check_names(preset)
-        layers = frozenset(objective.layer for objective in preset.objectives)
+    def _check_engine(self, request: Request, info: VideoInfo) -> None:
+        """Refuse weights that cannot be had, curves out of range, files that are not there."""
+        preset = request.preset
+        layers = tuple(layers_of(preset))
         if (preset.network, layers) not in self._networks:
-            networks.build(preset.network, sorted(layers))
-            self._networks.add((preset.network, layers))
+            self._networks[preset.network, layers] = ensemble.build(preset.network, layers, "cpu")
+        prepare(
+            preset,
+            info.rate,
+            "cpu",
+            request.threads,
+            frame_count=info.frame_count,
+            first_index=info.first_index,
+            sound=listen(preset, _clip_of(request), info),
+            make_flow=without_motion,
+            max_pixels=request.max_pixels,
+            extractor=self._networks[preset.network, layers],
+        )
 
     def _info(self, entry: Entry, request: Request) -> VideoInfo:
         if isinstance(request, ZoomRequest):
@@ -164,13 +177,15 @@ def asked_for(request: Request) -> str:
     """
     video = isinstance(request, VideoRequest)
     source = request.source if video else request.seed
-    sound = sound_file(request.preset)
-    read = [*([sound] if sound else []), *mask_file(request.preset)]
-    names = {key: Path(getattr(request.preset, key)).name for key in ("audio", "mask")}
+    look, read = request.preset, []
+    for key, file in presets.files(look).items():
+        if file:
+            look = presets.with_file(look, key, Path(file).name)
+            read.append(_digest(Path(file)))
     facts = {
         "source": _digest(source) if isinstance(source, Path) else str(source),
-        "files": [_digest(file) for file in read],
-        "preset": dump(request.preset.model_copy(update=names)),
+        "files": read,
+        "preset": presets.dump(look),
         **{key: str(getattr(request, key, None)) for key in _ASKED},
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -323,7 +338,7 @@ def estimate(renders: Iterable[Render]) -> Iterator[float]:
     known: dict[tuple[str, str], Pace] = {}
     for each in renders:
         changes = {"seed": 0, "output": Output()}
-        look = dump(each.request.preset.model_copy(update=changes))
+        look = presets.dump(each.request.preset.model_copy(update=changes))
         if (each.kind, look) not in known:
             known[each.kind, look] = _measured(each)
         yield known[each.kind, look].over(each)

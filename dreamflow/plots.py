@@ -27,7 +27,7 @@ from dreamflow.preset import Preset
 from dreamflow.schedule import SOUND_NAMES, Curve, SoundCurves, Values
 from dreamflow.settings import AnyObjective, Stage
 from dreamflow.strict_yaml import quoted
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import write_still
 from dreamflow.video.writer import check_input_survives, check_still_target

@@ -32,8 +32,8 @@ from dreamflow.complaints import (
 )
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import (
-    CLASS_TAG,
-    OTHER_TAG,
+    MOVING_MASKS,
+    TAGS,
     AnyObjective,
     Camera,
     Color,
@@ -43,6 +43,7 @@ from dreamflow.settings import (
     Feedback,
     Follow,
     Output,
+    Regularize,
     Stage,
     setting,
 )
@@ -128,11 +129,15 @@ class Preset(Stage):
     )
     objectives: tuple[AnyObjective, ...] = setting(
         ...,
-        "What the dream is after: layers and classes with weights.",
+        "What the dream is after: layers, classes, pictures and more, with weights.",
         min_length=1,
         max_length=MAX_OBJECTIVES,
     )
+    strength: float = setting(
+        1.0, "How strong every dream is: 1 as the preset means it.", moves=True, ge=0, le=2
+    )
     dream: Dream = Field(Dream(), description="How a frame without a past is dreamed.")
+    regularize: Regularize = Field(Regularize(), description="What keeps the dream plausible.")
     follow: Follow = Field(Follow(), description="How the dream is carried from frame to frame.")
     camera: Camera = Field(Camera(), description="How the picture moves from frame to frame.")
     color: Color = Field(Color(), description="What keeps the colours from burning out.")
@@ -304,7 +309,7 @@ class Preset(Stage):
             if track is None:
                 raise ValueError(f"{path} is the curve {curve.source!r}: resolve the preset first")
             number = track[min(frame, len(track) - 1)]
-            preset = _with_number(preset, path.split("."), number)
+            preset = _with_value(preset, path.split("."), number)
         preset._curves = {}
         preset._tracks = {}
         return preset
@@ -314,15 +319,15 @@ class Preset(Stage):
         return revived, (dump(self),)
 
 
-def _with_number(value: Any, path: list[str], number: float) -> Any:
-    """A preset, stage or list with the number at `path`, which its range is known to hold."""
+def _with_value(value: Any, path: list[str], given: float | str) -> Any:
+    """A preset, stage or list with what is given at `path`, which is known to be allowed there."""
     if not path:
-        return number
+        return given
     head, *rest = path
     if isinstance(value, tuple):
         at = int(head)
-        return (*value[:at], _with_number(value[at], rest, number), *value[at + 1 :])
-    return value.model_copy(update={head: _with_number(getattr(value, head), rest, number)})
+        return (*value[:at], _with_value(value[at], rest, given), *value[at + 1 :])
+    return value.model_copy(update={head: _with_value(getattr(value, head), rest, given)})
 
 
 def _steps(path: str) -> list[int | str]:
@@ -370,6 +375,7 @@ def load_under(name_or_path: str, changes: Many[Mapping], file: Path) -> Preset:
         change = _with_weights_found(change, source, problems)
         for key in _FILES:
             change = _with_file_found(change, key, source, problems)
+        change = _with_objectives_found(change, source, problems)
         for key, value in change.entries.items():
             steps = _any_index(key.split("."))
             value = _curves_whole(value, tuple(steps))
@@ -451,7 +457,7 @@ def _read_file(source: _Source, problems: list[Problem]) -> Mapping:
     tree = _with_weights_found(_curves_whole(tree), source, problems)
     for key in _FILES:
         tree = _with_file_found(tree, key, source, problems)
-    return tree
+    return _with_objectives_found(tree, source, problems)
 
 
 def _parent(node: Node, chain: list[_Source], problems: list[Problem]) -> _Source | None:
@@ -496,7 +502,9 @@ def _refuse_outside(text: str, source: _Source) -> None:
         raise PresetError(f"must be a path inside the preset's own folder, not {quoted(text)}")
 
 
-def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+def _with_weights_found(
+    tree: Mapping, source: _Source, problems: list[Problem], prefix: str = ""
+) -> Mapping:
     """In `network: NAME:FILE` the file is named from the preset's folder; here from ours."""
     node = tree.entries.get("network")
     if not (isinstance(node, Scalar) and isinstance(node.value, str)):
@@ -505,7 +513,7 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
     try:
         _refuse_outside(file if colon else name, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"network: {error}"))
+        problems.append(Problem(node.mark, f"{prefix}network: {error}"))
         return tree
     if not file:
         return tree
@@ -515,9 +523,13 @@ def _with_weights_found(tree: Mapping, source: _Source, problems: list[Problem])
 
 _FILES = ("audio", "mask")
 """Settings that name a file."""
+_OBJECTIVE_FILES = ("guide", "style", "content", "direction", "mask")
+"""Those of an objective."""
 
 
-def _with_file_found(tree: Mapping, key: str, source: _Source, problems: list[Problem]) -> Mapping:
+def _with_file_found(
+    tree: Mapping, key: str, source: _Source, problems: list[Problem], prefix: str = ""
+) -> Mapping:
     """`audio: FILE` is named from the preset's folder; here from ours."""
     node = tree.entries.get(key)
     if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
@@ -525,10 +537,28 @@ def _with_file_found(tree: Mapping, key: str, source: _Source, problems: list[Pr
     try:
         _refuse_outside(node.value, source)
     except PresetError as error:
-        problems.append(Problem(node.mark, f"{key}: {error}"))
+        problems.append(Problem(node.mark, f"{prefix}{key}: {error}"))
         return tree
     value = str(source.path.parent / node.value)
     return tree.replaced(key, Scalar(node.mark, value, node.text), node.mark)
+
+
+def _with_objectives_found(tree: Mapping, source: _Source, problems: list[Problem]) -> Mapping:
+    """The same for the files of the objectives."""
+    listed = tree.entries.get("objectives")
+    if not isinstance(listed, Sequence):
+        return tree
+    items: list[Node] = []
+    for index, item in enumerate(listed.items):
+        if isinstance(item, Mapping):
+            prefix = f"objectives.{index}."
+            item = _with_weights_found(item, source, problems, prefix)
+            for key in _OBJECTIVE_FILES:
+                node = item.entries.get(key)
+                if not (isinstance(node, Scalar) and node.value in MOVING_MASKS):
+                    item = _with_file_found(item, key, source, problems, prefix)
+        items.append(item)
+    return tree.replaced("objectives", replace(listed, items=tuple(items)), listed.mark)
 
 
 # ── overrides ────────────────────────────────────────────────────────────────────────────────────
@@ -659,7 +689,7 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
 
 
 def _causes(error: ValidationError, tree: Mapping, outer: "Steps" = ()) -> list[Any]:
-    return complaints.causes(error, tree, outer, (CLASS_TAG, OTHER_TAG))
+    return complaints.causes(error, tree, outer, TAGS)
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
@@ -926,7 +956,7 @@ def settings_markdown() -> str:
 
 def dump(preset: Preset) -> str:
     """The preset as YAML with every value spelled out; it reads back to an equal preset."""
-    tree = preset.model_dump(mode="json", by_alias=True)
+    tree = preset.model_dump(mode="json", by_alias=True, exclude_none=True)
     for path, curve in preset._curves.items():
         *outer, last = _steps(path)
         holder: Any = tree
@@ -956,23 +986,38 @@ def shown(name_or_path: str, *, overrides: Many[str] = ()) -> str:
     preset, origins = load_with_origins(name_or_path, overrides=overrides)
     is_file = _is_file_name(name_or_path)
     home = _find(name_or_path) if is_file else _Source(Path("preset.yaml"), "")
-    named = {key: file for key, file in _files(preset).items() if file}
+    named = {key: file for key, file in files(preset).items() if file}
     if not named:
         return annotated(preset, origins)
     for key, file in named.items():
-        preset = _with_file(preset, key, _named_from(home, key, file))
+        preset = with_file(preset, key, _named_from(home, key, file))
     where = f"beside {home.shown}" if is_file else "in the folder you are in"
     return f"# Save it {where}: from there it names files.\n{annotated(preset, origins)}"
 
 
-def _files(preset: Preset) -> dict[str, str]:
+def files(preset: Preset) -> dict[str, str]:
     """The files that a preset names, by setting, as seen from here; empty where it names none."""
-    return {"audio": preset.audio, "network": preset.network.partition(":")[2]}
+    found = {
+        "audio": preset.audio,
+        "mask": preset.mask,
+        "network": preset.network.partition(":")[2],
+    }
+    for index, objective in enumerate(preset.objectives):
+        found[f"objectives.{index}.network"] = objective.network.partition(":")[2]
+        for key in _OBJECTIVE_FILES:
+            name = getattr(objective, key, "")
+            if isinstance(name, str) and name not in MOVING_MASKS:
+                found[f"objectives.{index}.{key}"] = name
+    return found
 
 
-def _with_file(preset: Preset, key: str, file: str) -> Preset:
-    architecture = f"{preset.network.partition(':')[0]}:" if key == "network" else ""
-    return preset.model_copy(update={key: f"{architecture}{file}"})
+def with_file(preset: Preset, key: str, file: str) -> Preset:
+    """The preset with another name for the file of a setting, as `files` spells it."""
+    path = key.split(".")
+    if path[-1] == "network":
+        at = preset if len(path) == 1 else preset.objectives[int(path[1])]
+        file = f"{at.network.partition(':')[0]}:{file}"
+    return _with_value(preset, path, file)
 
 
 def _named_from(home: _Source, key: str, file: str) -> str:
@@ -997,7 +1042,7 @@ def check(preset: Preset) -> None:
     """
     wrong = [
         str(preset.complaint(key, f": there is no file {quoted(file)}"))
-        for key, file in _files(preset).items()
+        for key, file in files(preset).items()
         if file and not os.path.isfile(file)
     ]
     try:

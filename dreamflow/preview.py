@@ -249,6 +249,7 @@ def render_preview(
             first_index=info.first_index,
             sound=sound,
             make_flow=partial(make_flow, request, info),
+            max_pixels=request.max_pixels,
         )
         engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))

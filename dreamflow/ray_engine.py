@@ -36,7 +36,7 @@ from typing import Any, Self
 
 from dreamflow.errors import UnavailableError
 from dreamflow.job import VideoRequest
-from dreamflow.preset import Preset
+from dreamflow.preset import Preset, files, with_file
 from dreamflow.work import Done, Failed, Lost, Message, Task, perform
 
 BUNDLE_SECONDS = 0.5
@@ -259,9 +259,6 @@ def _full(target: str) -> str:
 
 
 def _with_full_paths(preset: Preset) -> Preset:
-    name, colon, file = preset.network.partition(":")
-    changes = {"network": f"{name}:{os.path.abspath(file)}"} if colon else {}
-    for key in ("audio", "mask"):
-        if file := getattr(preset, key):
-            changes[key] = os.path.abspath(file)
-    return preset.model_copy(update=changes)
+    for key, file in files(preset).items():
+        preset = with_file(preset, key, os.path.abspath(file)) if file else preset
+    return preset

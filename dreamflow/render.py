@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,25 +13,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, gauge, masks, objectives, warp
+from dreamflow import camera, classes, color, feedback, gauge, masks, tiles, warp
 from dreamflow.color import ColorStatistics
-from dreamflow.dream import Effort, dream, octave_sizes
+from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
 from dreamflow.flow import FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
-from dreamflow.objectives import Term
+from dreamflow.objectives import Builder, Term
+from dreamflow.scene import Gallery, Scene
+from dreamflow.settings import (
+    AnyObjective,
+    ChannelObjective,
+    ChannelsObjective,
+    DirectionObjective,
+    NeuronObjective,
+)
 from dreamflow.strict_yaml import together
 
 if TYPE_CHECKING:
-    from dreamflow.networks import Extractor
+    from dreamflow.ensemble import AnyExtractor
     from dreamflow.preset import Preset
     from dreamflow.schedule import SoundCurves
-    from dreamflow.settings import AnyObjective, Dream
+    from dreamflow.settings import Dream
 
 logger = logging.getLogger("dreamflow")
+
+_STEP_POWER = 4 / 3
+"""Of the strength, in the size of a step."""
 
 Item = TypeVar("Item")
 
@@ -58,11 +69,21 @@ class RenderedFrame:
 
 
 @dataclass(frozen=True)
+class Props:
+    """What objectives need of files (see `props.read`), by the names that they give it."""
+
+    pictures: dict[str, Tensor]
+    """Images `[1, 3, H, W]`."""
+    masks: dict[str, Mask]
+    directions: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Engine:
     """What is built once per job and used for every frame."""
 
     preset: Preset
-    extractor: Extractor
+    extractor: AnyExtractor
     terms: list[Term]
     flow: FlowSource
     rate: Fraction
@@ -71,6 +92,12 @@ class Engine:
     """Source index of the first output frame, from which curves count."""
     mask: Mask | None = None
     """Where in the frame a dream may grow."""
+    builder: Builder = field(default_factory=Builder)
+    """Makes terms of objectives."""
+    gallery: Gallery | None = None
+    """The pictures that objectives name."""
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    """The masks that they name."""
 
     @classmethod
     def build(
@@ -82,33 +109,57 @@ class Engine:
         frame_count: int = 1,
         first_index: int = 0,
         sound: SoundCurves | None = None,
-        extractor: Extractor | None = None,
+        extractor: AnyExtractor | None = None,
         flow: FlowSource | None = None,
+        props: Props | None = None,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
         `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
         has the preset's layers already saves the loading; a `flow` takes the place of the preset's.
-        Raises PresetError for a curve that leaves its setting's range.
+        `props` are needed for objectives that name files. Raises PresetError for a curve that
+        leaves its setting's range, and as `check_names`.
         """
-        from dreamflow import networks
+        from dreamflow import ensemble
 
+        props = props or Props({}, {}, {})
         preset = preset.resolved(frame_count, rate, sound)
         if extractor is None:
             check_names(preset)
-            layers = [objective.layer for objective in preset.objectives]
-            extractor = networks.build(preset.network, layers, device=device)
-        terms = objectives.build(preset.objectives)
-        flow = flow or create(preset.follow, device)
-        return cls(preset, extractor, terms, flow, rate, first_index)
+            extractor = ensemble.build(preset.network, layers_of(preset), device)
+        builder = Builder(preset.network, props.directions)
+        check_vectors(preset, builder, extractor)
+        pictures = {name: picture.to(extractor.device) for name, picture in props.pictures.items()}
+        held = {name: mask.to(extractor.device) for name, mask in props.masks.items()}
+        return cls(
+            preset,
+            extractor,
+            builder.terms(preset.objectives),
+            flow or create(preset.follow, device),
+            rate,
+            first_index,
+            builder=builder,
+            gallery=Gallery(extractor, pictures) if pictures else None,
+            masks=held,
+        )
 
     def at(self, index: int) -> Engine:
         """The engine with the plain numbers in force at source frame `index`."""
         preset = self.preset.at(index - self.first_index)
         if preset is self.preset:
             return self
-        return replace(self, preset=preset, terms=objectives.build(preset.objectives))
+        return replace(self, preset=preset, terms=self.builder.terms(preset.objectives))
+
+    def scene(self, source: Tensor, motion: Mask | None = None) -> Scene:
+        """What a dream on `source`, in which things move as `motion` says, has before it."""
+        named = dict(self.masks)
+        wanted = {term.mask for term in self.terms}
+        if "luma" in wanted:
+            named["luma"] = Mask.of_luma(source)
+        if "motion" in wanted:
+            named["motion"] = motion or Mask(torch.zeros_like(source[:, :1]))
+        return Scene(self.gallery, named, self.preset.regularize)
 
     @property
     def reference_frames(self) -> float:
@@ -189,8 +240,9 @@ def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry,
         ripeness = torch.ones_like(dreamed[:, :1])
         learnt = learn(last.engine, last.source, dreamed, last.index)
     else:
+        motion = motion_mask(last.engine, carry, last.source, gap)
         learnt = kept_up(last.engine, known, last.source, last.index)
-        dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
+        dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt, motion)
         ripeness = ripened(last.engine.preset, start.ripeness)
     pasts = ()
     if carry is not None and last.engine.preset.follow.memory > 0:
@@ -253,20 +305,72 @@ def check_names(preset: Preset) -> None:
         networks.find_network(preset.network)
     except PresetError as error:
         raise preset.complaint("network", f": {error}") from None
-    unknown: list[str] = []
-    for index, objective in enumerate(preset.objectives):
-        if objective.layer == classes.LAYER:
-            continue
+    wrong = [text for index in range(len(preset.objectives)) for text in _unknown(preset, index)]
+    if wrong:
+        raise together(wrong)
+
+
+def _unknown(preset: Preset, index: int) -> Iterator[str]:
+    """What an objective names that its network does not have."""
+    from dreamflow import networks
+
+    objective = preset.objectives[index]
+    network = objective.network or preset.network
+    layers = [layer for layer in objective.layers if layer != classes.LAYER]
+    try:
+        networks.find_network(network)
+    except PresetError as error:
+        yield str(preset.complaint(f"objectives.{index}.network", f": {error}"))
+        return
+    for place, layer in enumerate(layers):
+        path = f"objectives.{index}.layer"
         try:
-            networks.find_layers(preset.network, [objective.layer])
+            found = networks.find_layers(network, [layer])
         except PresetError as error:
-            unknown.append(str(preset.complaint(f"objectives.{index}.layer", f": {error}")))
-    if unknown:
-        raise together(unknown)
+            many = isinstance(getattr(objective, "layer", ""), tuple)
+            yield str(preset.complaint(f"{path}.{place}" if many else path, f": {error}"))
+            return
+        counts = {info.name: info.channels for info in networks.list_layers(network)}
+        for key, channel in _channels(objective):
+            if channel >= counts[found[layer]]:
+                text = f": {layer} has channels 0 to {counts[found[layer]] - 1}, not {channel}"
+                yield str(preset.complaint(f"objectives.{index}.{key}", text))
+
+
+def _channels(objective: AnyObjective) -> list[tuple[str, int]]:
+    """The channels that an objective names, and where it does."""
+    match objective:
+        case ChannelObjective():
+            return [("channel", objective.channel)]
+        case ChannelsObjective():
+            return [(f"channels.{at}", channel) for at, channel in enumerate(objective.channels)]
+        case NeuronObjective():
+            return [("neuron.0", int(objective.neuron[0]))]
+    return []
+
+
+def layers_of(preset: Preset) -> list[tuple[str, str]]:
+    """(network, layer) of all objectives, in order; an empty network is the preset's."""
+    return [(each.network, layer) for each in preset.objectives for layer in each.layers]
+
+
+def check_vectors(preset: Preset, builder: Builder, extractor: AnyExtractor) -> None:
+    """Refuse directions that have not one number for each channel of their layer."""
+    for index, objective in enumerate(preset.objectives):
+        if isinstance(objective, DirectionObjective):
+            count = extractor.channels[builder.key(objective, objective.layer)]
+            given = len(builder.vector(objective))
+            if given != count:
+                text = f": {objective.layer} has {count} channels, but {given} numbers are given"
+                raise preset.complaint(f"objectives.{index}.direction", text)
 
 
 def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
-    """Say that frames of (height, width) are too small for all octaves; once per job is enough."""
+    """Say that frames of (height, width) are too small for all octaves; once per job is enough.
+
+    Those so large that they are dreamed in tiles are told too; StoppedError if there is no memory
+    for these either.
+    """
     preset = engine.at(engine.first_index).preset
     octaves = max(preset.dream.octaves, preset.follow.octaves)
     settings = preset.dream.model_copy(update={"octaves": octaves})
@@ -278,6 +382,7 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
             "%dx%d is too small for %d octaves: %d kept (%s needs %d px a side)",
             width, height, octaves, kept, ", ".join(engine.extractor.layers), minimum_side,
         )  # fmt: skip
+    tiles.tiler_for(engine.extractor, settings.tile).prepare((height, width), engine.terms)
 
 
 @dataclass(frozen=True)
@@ -323,7 +428,8 @@ def remembered(
 
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
-        found = correspond(engine.flow, source, past.source, (index, past.index))
+        frames = (index, past.index)
+        found = correspond(engine.flow, source, past.source, frames, by_colour=True)
         return Arrived.of(past.residual, found, engine.preset.follow.softness, moves, engine.mask)
 
     near, far = carry.near_and_far
@@ -340,7 +446,12 @@ def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     """The full dream of a frame without a past."""
     preset = engine.preset
     seed = (preset.seed, index)
-    dreamed = dream(source, engine.extractor, engine.terms, preset.dream, seed, engine.mask)
+    dreamed = dream(
+        source, engine.extractor, engine.terms, ascent(preset), seed, engine.mask,
+        scene=engine.scene(source),
+    )  # fmt: skip
+    if preset.dream.start != "source":  # what is dreamed from nothing owes the source no colours
+        return dreamed
     return settle_color(engine, dreamed, source, preset.color.strength)
 
 
@@ -351,6 +462,7 @@ def dream_on(
     index: int,
     gap: int = 1,
     learnt: Gauge | None = None,
+    motion: Mask | None = None,
 ) -> Tensor:
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset = engine.preset
@@ -359,10 +471,32 @@ def dream_on(
     effort = Effort(harder, learnt.targets if learnt else {})
     seed = (preset.seed, index)
     dreamed = dream(
-        start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort
-    )
+        start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort,
+        scene=engine.scene(source, motion), source=source,
+    )  # fmt: skip
     kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
     return settle_color(engine, dreamed, source, 1 - kept)
+
+
+def motion_mask(engine: Engine, carry: Carry | None, source: Tensor, gap: int) -> Mask | None:
+    """Where things move since the frame of `carry`, `gap` frames ago; None if nobody asks."""
+    if carry is None or all(term.mask != "motion" for term in engine.terms):
+        return None
+    frames = (carry.index + gap, carry.index)
+    flow = correspond(engine.flow, source, carry.source, frames).flow_to_previous
+    return Mask.of_motion(flow, gap * engine.reference_frames)
+
+
+def ascent(preset: Preset) -> Dream:
+    """The ascent of a frame from scratch, at the preset's strength.
+
+    Steps of many directions add up to less than their sum: the mean change in pixels grows as the
+    power 0.75 of the step, on every layer. This makes up for it.
+    """
+    if preset.strength == 1:
+        return preset.dream
+    step_size = preset.dream.step_size * preset.strength**_STEP_POWER
+    return preset.dream.model_copy(update={"step_size": step_size})
 
 
 def ripened(preset: Preset, ripeness: Tensor) -> Tensor:
@@ -377,14 +511,17 @@ def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge 
     if not engine.preset.follow.settle:
         return None
     extractor, settings = engine.extractor, gentler(engine.preset)
-    sizes = octave_sizes(dreamed.shape[-2:], settings, extractor.minimum_side)
-    return gauge.learn(extractor, engine.terms, sizes, source, dreamed, index)
+    whole = pad_to(dreamed, extractor.minimum_side)
+    sizes = octave_sizes(whole.shape[-2:], settings, extractor.minimum_side)
+    learnt = gauge.learn(extractor, engine.terms, sizes, source, whole, index)
+    return replace(learnt, strength=engine.preset.strength)
 
 
 def kept_up(engine: Engine, known: Gauge | None, source: Tensor, index: int) -> Gauge | None:
     """The gauge that holds for a frame: learnt again, by a dream nobody sees, if it has to be."""
-    if known is None or not engine.preset.follow.settle:
-        return None
+    preset = engine.preset
+    if known is None or not preset.follow.settle or known.strength != preset.strength:
+        return None  # while the strength moves there is none to hold
     if known.holds_for(engine.terms, source, index):
         return known
     return learn(engine, source, dream_from_scratch(engine, source, index), index)
@@ -396,7 +533,8 @@ def gentler(preset: Preset) -> Dream:
     changes = {
         "octaves": follow.octaves,
         "steps": follow.steps,
-        "step_size": preset.dream.step_size * follow.effort,
+        "step_size": ascent(preset).step_size * follow.effort,
+        "start": "source",
     }
     return preset.dream.model_copy(update=changes)
 

@@ -56,19 +56,237 @@ _OCTAVES = setting(
     "all", "Octaves it is dreamed in: 0 is the full size, 1 the next smaller one, and so on."
 )
 
+Target = Annotated[float, Field(ge=-1e6, le=1e6)] | None
+_TARGET = setting(
+    None,
+    "Value that the score shall have, from above or below, instead of as much as it can; the dream "
+    "stops growing there.",
+)
 
-class Objective(Stage):
-    """One term of what the dream is after: the energy of one layer."""
 
-    layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
+class Weighted(Stage):
+    """What all objectives have in common."""
+
     weight: float = _WEIGHT
     ease: Ease = _EASE
     octaves: Octaves = _OCTAVES
+    network: str = setting(
+        "", "Network it is of, if not the preset's; several can dream on one picture."
+    )
+    mask: str = setting(
+        "",
+        "Where it is dreamed: a grey still of the frame beside the preset (white: in full), `luma` "
+        "(where the frame is bright), `motion` (where a clip moves); empty for everywhere.",
+    )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pictures and other files that it needs."""
+        return () if self.mask in ("", *MOVING_MASKS) else (self.mask,)
+
+
+MOVING_MASKS = ("luma", "motion")
+"""Masks that are found in each frame."""
+
+
+class OneLayer(Stage):
+    """What objectives of one layer have in common."""
+
+    layer: str = setting(..., "Module name of the layer to amplify (see `dreamflow layers`).")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it looks at."""
+        return (self.layer,)
 
     @property
     def label(self) -> str:
         """What people call it."""
         return self.layer
+
+
+class Objective(Weighted, OneLayer):
+    """One term of what the dream is after: the energy of one layer."""
+
+    norm: Literal["l2", "l1"] = setting(
+        "l2", "What is summed up: squares, which favour what is strong, or absolute values."
+    )
+
+
+_CHANNEL = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ChannelObjective(Weighted, OneLayer):
+    """One term: the mean of one channel of a layer."""
+
+    channel: _CHANNEL = setting(..., "Channel of the layer, counted from 0.")
+    target: Target = _TARGET
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} channel {self.channel}"
+
+
+class ChannelsObjective(Weighted, OneLayer):
+    """One term: the mean of several channels of a layer."""
+
+    channels: tuple[_CHANNEL, ...] = setting(
+        ..., "Several channels of the layer, counted from 0.", min_length=1, max_length=4096
+    )
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} channels {', '.join(map(str, self.channels))}"
+
+
+class NeuronObjective(Weighted, OneLayer):
+    """One term: one channel of a layer at one place."""
+
+    neuron: tuple[Annotated[float, Field(ge=0, le=65535)], ...] = setting(
+        ...,
+        "[channel, x, y]: a channel at a place, in fractions of the frame from its top left.",
+        min_length=3,
+        max_length=3,
+    )
+    target: Target = _TARGET
+
+    @field_validator("neuron")
+    @classmethod
+    def _is_a_place(cls, neuron: tuple[float, ...]) -> tuple[float, ...]:
+        channel, x, y = neuron
+        if channel != int(channel) or max(x, y) > 1:
+            raise ValueError(
+                "must be [channel, x, y], a whole number and two fractions of the frame from 0 to "
+                f"1, not [{channel:g}, {x:g}, {y:g}]"
+            )
+        return neuron
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} channel {self.neuron[0]:g} at {self.neuron[1]:g}, {self.neuron[2]:g}"
+
+
+class DirectionObjective(Weighted, OneLayer):
+    """One term: how much of a direction there is in a layer's features."""
+
+    direction: str | tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] = setting(
+        ...,
+        "A direction among the layer's channels: one number for each, or a .npy or .safetensors "
+        "file of them.",
+    )
+    cosine: float = setting(
+        1.0,
+        "Power of the cosine that it is multiplied with: 0 for the bare dot product.",
+        moves=True,
+        ge=0,
+        le=8,
+    )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pictures and other files that it needs."""
+        own = (self.direction,) if isinstance(self.direction, str) else ()
+        return own + super().files
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} direction"
+
+
+class GuideObjective(Weighted, OneLayer):
+    """One term: features like those of another picture, wherever they fit best."""
+
+    guide: str = setting(..., "Picture beside the preset whose shapes are dreamed.", min_length=1)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pictures and other files that it needs."""
+        return (self.guide, *super().files)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} like {_stem(self.guide)}"
+
+
+class StyleObjective(Weighted):
+    """One term: the textures of another picture."""
+
+    layer: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = setting(
+        ..., "Layer, or list of layers, to look at."
+    )
+    style: str = setting(..., "Picture beside the preset whose textures are dreamed.", min_length=1)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it looks at."""
+        return (self.layer,) if isinstance(self.layer, str) else self.layer
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pictures and other files that it needs."""
+        return (self.style, *super().files)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"style of {_stem(self.style)}"
+
+
+class ContentObjective(Weighted, OneLayer):
+    """One term: the features of another picture, place by place."""
+
+    content: str = setting(
+        ..., "Picture beside the preset that is dreamed; its middle fills the frame.", min_length=1
+    )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The pictures and other files that it needs."""
+        return (self.content, *super().files)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"content of {_stem(self.content)}"
+
+
+class EnhanceObjective(Weighted, OneLayer):
+    """One term: the frame's own features, so many times as strong."""
+
+    enhance: float = setting(
+        ...,
+        "How many times as strong the frame's own features shall become; under 1 wipes them out.",
+        moves=True,
+        ge=0,
+        le=100,
+    )
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} enhanced"
+
+
+class DiversityObjective(Weighted, OneLayer):
+    """One term: pictures of one batch that differ from one another."""
+
+    diversity: Literal[True] = setting(
+        ..., "Pulls pictures that are dreamed together apart; one alone does not feel it."
+    )
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.layer} diversity"
+
+
+def _stem(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2].partition(".")[0]
 
 
 class NamedClass(Stage):
@@ -97,35 +315,57 @@ class NamedClass(Stage):
         return classes.label(self.class_)
 
 
-class ClassObjective(NamedClass):
+class ClassObjective(Weighted, NamedClass):
     """One term of what the dream is after: the score of one class."""
 
-    weight: float = _WEIGHT
-    ease: Ease = _EASE
-    octaves: Octaves = _OCTAVES
+    target: Target = _TARGET
 
     @property
     def layer(self) -> str:
         """The pseudo layer that its score is in."""
         return classes.LAYER
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it looks at."""
+        return (self.layer,)
 
-CLASS_TAG, OTHER_TAG = "<class>", "<other>"
-"""pydantic's names for the arms of a choice between a class and something else, in its errors."""
+
+_KINDS = (
+    *("class", "channel", "channels", "neuron", "direction"),
+    *("guide", "style", "content", "enhance", "diversity"),
+)
+"""Keys that tell one kind of objective from the others; what has none is the energy of a layer."""
+
+TAGS = frozenset(f"<{kind}>" for kind in ("layer", *_KINDS))
+"""pydantic's names for the arms of a choice, in its errors."""
 
 
 def _tag(value: Any) -> str:
-    """A mapping that has a class is meant as one, whatever else is wrong with it."""
-    is_class = isinstance(value, NamedClass) or (isinstance(value, dict) and "class" in value)
-    return CLASS_TAG if is_class else OTHER_TAG
+    """What an objective is meant as, whatever else is wrong with it: its first telling key."""
+    if isinstance(value, Stage):
+        names = {field.alias or name for name, field in type(value).model_fields.items()}
+    else:
+        names = set(value) if isinstance(value, dict) else set()
+    return f"<{next((kind for kind in _KINDS if kind in names), 'layer')}>"
 
 
 AnyObjective = Annotated[
-    Annotated[Objective, Tag(OTHER_TAG)] | Annotated[ClassObjective, Tag(CLASS_TAG)],
+    Annotated[Objective, Tag("<layer>")]
+    | Annotated[ClassObjective, Tag("<class>")]
+    | Annotated[ChannelObjective, Tag("<channel>")]
+    | Annotated[ChannelsObjective, Tag("<channels>")]
+    | Annotated[NeuronObjective, Tag("<neuron>")]
+    | Annotated[DirectionObjective, Tag("<direction>")]
+    | Annotated[GuideObjective, Tag("<guide>")]
+    | Annotated[StyleObjective, Tag("<style>")]
+    | Annotated[ContentObjective, Tag("<content>")]
+    | Annotated[EnhanceObjective, Tag("<enhance>")]
+    | Annotated[DiversityObjective, Tag("<diversity>")],
     Discriminator(_tag),
 ]
 Stop = Annotated[
-    Annotated[str, Tag(OTHER_TAG)] | Annotated[NamedClass, Tag(CLASS_TAG)], Discriminator(_tag)
+    Annotated[str, Tag("<layer>")] | Annotated[NamedClass, Tag("<class>")], Discriminator(_tag)
 ]
 """What a cycle tours: a layer's name or `class: NAME`."""
 
@@ -212,6 +452,12 @@ class Dream(Stage):
         "Long side at which flow and dream run, at most; `full` for the frame's own.",
         unit="px",
     )
+    tile: Annotated[int, Field(ge=64, le=16384)] | Literal["auto", "off"] = setting(
+        "auto",
+        "Side of the tiles that a picture is dreamed in where memory is short; `auto` cuts what "
+        "takes over 3 GB at once, `off` nothing.",
+        unit="px",
+    )
     octaves: int = setting(4, "Scales dreamed, from small to full.", ge=1, le=16)
     octave_scale: float = setting(
         1.4, "Ratio of one octave's side to the next.", moves=True, ge=1.05, le=4
@@ -247,6 +493,69 @@ class Dream(Stage):
         moves=True,
         ge=0,
         le=1000,
+    )
+
+    optimizer: Literal["ascent", "adam", "lbfgs"] = setting(
+        "ascent",
+        "How steps are taken: along the gradient, by Adam, or by L-BFGS, which knows no jitter and "
+        "no shaping of the gradient.",
+    )
+    start: Literal["source", "grey", "noise", "frequency"] = setting(
+        "source",
+        "What a still is dreamed from: itself, or nothing (grey; noise; noise with a photograph's "
+        "spectrum and steps to match).",
+    )
+    robust: float = setting(
+        0.0,
+        "Turns and scales the picture at random before each step, as jitter shifts it: 1 is up to "
+        "10 degrees and a tenth.",
+        moves=True,
+        ge=0,
+        le=4,
+    )
+
+
+class Regularize(Stage):
+    """What keeps the dream plausible: priors that pull against the objectives; 0 is none.
+
+    A prior of 1 pulls about as hard as the objectives do, on a picture that offends against it.
+    """
+
+    total_variation: float = setting(
+        0.0, "Pull towards flat areas with sharp borders.", moves=True, ge=0, le=10
+    )
+    l2_grey: float = setting(0.0, "Pull towards mid-grey.", moves=True, ge=0, le=10)
+    l2_source: float = setting(
+        0.0, "Pull towards the picture without the dream.", moves=True, ge=0, le=10
+    )
+    p_norm: float = setting(
+        0.0,
+        "Pull of the extremes away from black and white (6th power).",
+        moves=True,
+        ge=0,
+        le=10,
+    )
+    spectrum: float = setting(
+        0.0, "Pull towards the spectrum of photographs: less fine grain.", moves=True, ge=0, le=10
+    )
+    blur: float = setting(
+        0.0, "Blur of what was dreamed, after each step.", unit="px", moves=True, ge=0, le=32
+    )
+    laplacian: float = setting(
+        0.0,
+        "How far the gradient's scales are brought to one strength.",
+        unit="share",
+        moves=True,
+        ge=0,
+        le=1,
+    )
+    decorrelate: float = setting(
+        0.0,
+        "How far colours are dreamed as photographs have them: more light and dark, less hue.",
+        unit="share",
+        moves=True,
+        ge=0,
+        le=1,
     )
 
 
@@ -289,17 +598,17 @@ class Follow(Stage):
         le=1,
     )
     softness: float = setting(
-        1.0, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
+        0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.15,
+        0.2,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,
         le=1,
     )
     catch_up: float = setting(
-        1.0,
+        0.3,
         "How much harder what was uncovered is dreamed, until it is as ripe as the rest.",
         unit="times",
         moves=True,
@@ -480,6 +789,9 @@ class Output(Stage):
 def allowed(schema: dict[str, Any], unit: str = "") -> str:
     """What a setting's JSON Schema lets through, in words: `a whole number from 1 to 16 (px)`."""
     if "anyOf" in schema:
+        if all("required" in arm for arm in schema["anyOf"]):  # kinds of mapping
+            kinds = [" and ".join(arm["required"]) for arm in schema["anyOf"]]
+            return f"a mapping with {', or '.join(kinds)}"
         return " or ".join(allowed(option, unit) for option in schema["anyOf"])
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dreamflow import audio, machine, networks
+from dreamflow import audio, ensemble, machine, networks, props
 from dreamflow import preset as presets
 from dreamflow.errors import UnavailableError
 from dreamflow.flow import FlowMethod
 from dreamflow.frames import Array, Box, to_array, to_image
 from dreamflow.job import dream_still
 from dreamflow.preset import Preset
-from dreamflow.render import Engine, check_names
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.render import Engine, check_names, layers_of
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import resized
 from dreamflow.video.stills import Still, read_still, write_still
 from dreamflow.video.writer import check_input_survives, check_still_target
@@ -265,11 +265,7 @@ def _chosen(names: Sequence[str] | None) -> dict[str, Preset]:
 
 def _at_hand() -> list[str]:
     """The shipped presets whose network needs no download, in the order they are listed."""
-    return [
-        each.name
-        for each in presets.shipped()
-        if networks.where_weights_are(each.network) != "downloaded on first use"
-    ]
+    return [each.name for each in presets.shipped() if networks.is_at_hand(each.network)]
 
 
 def _at_most(array: Array, long_side: int) -> Array:
@@ -284,15 +280,21 @@ class _Engines:
     """Makes engines that share an extractor where they look at the same layers."""
 
     def __init__(self, device: torch.device) -> None:
-        build = functools.partial(networks.build, device=device)
+        build = functools.partial(ensemble.build, device=device)
         self._extractor = functools.cache(build)
 
     def make(self, preset: Preset) -> Engine:
         check_names(preset)
-        layers = tuple(sorted({objective.layer for objective in preset.objectives}))
+        layers = tuple(sorted(set(layers_of(preset))))
         extractor = self._extractor(preset.network, layers)
-        rate, sound = Fraction(preset.reference_fps), audio.steady(_SHEET_SOUND)
-        return Engine.build(preset, rate, sound=sound, extractor=extractor, flow=FlowMethod("none"))
+        return Engine.build(
+            preset,
+            Fraction(preset.reference_fps),
+            sound=audio.steady(_SHEET_SOUND),
+            extractor=extractor,
+            flow=FlowMethod("none"),
+            props=props.read(preset),
+        )
 
 
 def _preset_cell(name: str, preset: Preset, source: Array, size: int, engines: _Engines) -> Cell:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import torch
 
-from dreamflow import job, machine, networks, zoom_job
+from dreamflow import ensemble, job, machine, zoom_job
+from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import DreamflowError
 from dreamflow.film import Event, Finished, Leg, Parts, Started
 from dreamflow.job import VideoRequest
 from dreamflow.preset import Preset
-from dreamflow.render import RenderedFrame
+from dreamflow.render import RenderedFrame, layers_of
 from dreamflow.zoom_job import ZoomRequest
 
 logger = logging.getLogger("dreamflow")
@@ -156,15 +157,14 @@ def _events(task: Task) -> Generator[Event | Finished, None, None]:
     return job.render_picture(request) if task.what.is_picture else job.render_video(request)
 
 
-def _extractor(preset: Preset, device: str) -> networks.Extractor:
+def _extractor(preset: Preset, device: str) -> AnyExtractor:
     """The network of a preset, loaded once for all legs that a worker makes of one film."""
-    layers = tuple(objective.layer for objective in preset.objectives)
-    return _built(preset.network, layers, machine.pick_device(device))
+    return _built(preset.network, tuple(layers_of(preset)), machine.pick_device(device))
 
 
 @functools.lru_cache(maxsize=1)
-def _built(network: str, layers: tuple[str, ...], device: torch.device) -> networks.Extractor:
-    return networks.build(network, layers, device=device)
+def _built(network: str, layers: tuple[tuple[str, str], ...], device: torch.device) -> AnyExtractor:
+    return ensemble.build(network, layers, device)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from dreamflow.dream import dream
 from dreamflow.feedback import Canvas
 from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array, to_image
-from dreamflow.render import Engine, RenderedFrame, dream_size, gentler, shrink
+from dreamflow.render import Engine, RenderedFrame, ascent, dream_size, gentler, shrink
 from dreamflow.settings import Color
 
 _RUNNING_SHARE = 0.01
@@ -228,13 +228,15 @@ def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
 def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Tensor:
     """The picture dreamed on at the size dreams run at; what was dreamed is enlarged onto it."""
     preset = engine.preset
-    settings = gentler(preset) if gently else preset.dream
+    settings = gentler(preset) if gently else ascent(preset)
     seed, mask = (preset.seed, index), engine.mask
     size = (picture.shape[-2], picture.shape[-1])
     if dream_size(size, settings.size) == size:
-        return dream(picture, engine.extractor, engine.terms, settings, seed, mask)
+        scene = engine.scene(picture)
+        return dream(picture, engine.extractor, engine.terms, settings, seed, mask, scene=scene)
     small = shrink(picture, settings.size)
-    dreamed = dream(small, engine.extractor, engine.terms, settings, seed, mask)
+    scene = engine.scene(small)
+    dreamed = dream(small, engine.extractor, engine.terms, settings, seed, mask, scene=scene)
     return masks.kept(mask, picture, picture + warp.resize(dreamed - small, size))
 
 

@@ -39,7 +39,18 @@ from dreamflow.film import (
     sha256,
 )
 from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
-from dreamflow.job import facts, listen, mask_file, masked, prepare, recipe, without_motion
+from dreamflow.job import (
+    facts,
+    listen,
+    mask_file,
+    masked,
+    objective_files,
+    prepare,
+    recipe,
+    refuse_from_nothing,
+    refuse_motion_masks,
+    without_motion,
+)
 from dreamflow.preset import Preset
 from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves
 from dreamflow.schedule import SoundCurves
@@ -316,9 +327,21 @@ def engine_for(
     request: ZoomRequest, info: VideoInfo, frame_count: int, sound: SoundCurves | None
 ) -> Engine:
     """The engine of a film of which that many frames are dreamed, with its mask."""
-    conditions = {"frame_count": frame_count, "sound": sound, "make_flow": without_motion}
-    engine = prepare(request.preset, info.rate, request.device, request.threads, **conditions)
-    return masked(engine, request, partial(_laid_over, seed=request.seed, info=info))
+    refuse_from_nothing(request.preset)
+    refuse_motion_masks(request.preset)
+    fit = partial(_laid_over, seed=request.seed, info=info)
+    engine = prepare(
+        request.preset,
+        info.rate,
+        request.device,
+        request.threads,
+        frame_count=frame_count,
+        sound=sound,
+        make_flow=without_motion,
+        max_pixels=request.max_pixels,
+        fit=fit,
+    )
+    return masked(engine, request, fit)
 
 
 def heard(request: ZoomRequest, info: VideoInfo) -> SoundCurves | None:
@@ -340,6 +363,7 @@ def check_inputs_survive(request: ZoomRequest) -> None:
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
     read = [path for path in inputs if path] + mask_file(request.preset)
+    read += objective_files(request.preset)
     writer.check_input_survives(request.target, read)
 
 

@@ -11,6 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from answers import Commands
 
 from dreamflow.frames import Array
 from dreamflow.video import ffmpeg
@@ -99,3 +100,14 @@ def damaged() -> Callable[..., Path]:
         return target
 
     return damage
+
+
+@pytest.fixture
+def command(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Commands:
+    """Runs commands in a new folder, which is the working folder from then on."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return Commands(capfd.readouterr)

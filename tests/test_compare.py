@@ -10,7 +10,8 @@ import pytest
 from dreamflow import compare
 from dreamflow.errors import OutputError, UsageError
 from dreamflow.frames import Array, Box
-from dreamflow.video.probe import MAX_PIXELS, probe
+from dreamflow.video.limits import MAX_PIXELS
+from dreamflow.video.probe import probe
 from dreamflow.video.reader import open_clip
 from dreamflow.video.writer import embedded_settings
 

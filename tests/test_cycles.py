@@ -159,7 +159,8 @@ TIME = "a text such as 4s, 96f, 25% or a whole number from 0 to 999999999 (frame
         ("{cylce: [a, b], every: 4s, fade: 1s}",
          f"14: objectives.0.cycle is missing; give {STOPS}"),
         ("{layer: a, every: 4s}",
-         "25: key 'every' does not go with 'layer' (allowed: layer, weight, ease, octaves)"),
+         "25: key 'every' does not go with 'layer' "
+         "(allowed: layer, weight, ease, octaves, network, mask, norm)"),
         ("{cycle: [a, b], every: 4s, fade: 1}",
          "47: objectives.0.fade: must be in the unit of `every`, which is 4s, not 1"),
         ("{cycle: [a, b], every: 4s, fade: 0, octaves: [-1]}",

@@ -72,7 +72,7 @@ def test_the_score_of_the_layer_rises(embedded):
 
 def test_a_negative_weight_lowers_the_score():
     image, extractor = texture(48, 64), TinyExtractor()
-    result = dream(image, extractor, [LayerEnergy("second", -1)], SHORT)
+    result = dream(image, extractor, [LayerEnergy("second", weight=-1)], SHORT)
     assert energy(extractor, "second", result) < 0.9 * energy(extractor, "second", image)
 
 
@@ -322,7 +322,7 @@ def test_a_gradient_of_zero_stays_zero_in_every_shape():
 
 def test_several_terms_pull_together():
     image, extractor = texture(48, 64), TinyExtractor()
-    terms = [LayerEnergy("first", 1), LayerEnergy("second", 1)]
+    terms = [LayerEnergy("first"), LayerEnergy("second")]
     result = dream(image, extractor, terms, SHORT)
     assert all(
         energy(extractor, t.layer, result) > energy(extractor, t.layer, image) for t in terms
@@ -334,7 +334,7 @@ def test_a_lone_term_fades_in_with_its_weight_and_is_whole_from_1_on():
     image = texture(32, 40)
 
     def change(weight):
-        terms = [LayerEnergy("second", weight)]
+        terms = [LayerEnergy("second", weight=weight)]
         return float((dream(image, TinyExtractor(), terms, SHORT) - image).abs().mean())
 
     assert change(0.1) < 0.3 * change(1.0)

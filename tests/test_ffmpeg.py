@@ -124,22 +124,6 @@ def test_hostile_names_are_plain_files_in_and_out(name, tmp_path, clip_path, mon
     assert ffmpeg.run([Input(target), "-c", "copy", "-f", "framecrc", "-"]).stdout
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "#EXTM3U\n#EXTINF:1,\n{path}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile '{path}'\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
-    ],
-    ids=["hls", "ffconcat", "sdp"],
-)
-def test_files_that_name_other_files_are_not_followed(text, tmp_path, clip_path):
-    playlist = tmp_path / "list.mp4"
-    playlist.write_text(text.format(path=clip_path))
-    with pytest.raises(FFmpegError):
-        ffmpeg.run([Input(playlist), "-f", "null", "-"])
-
-
 def test_only_containers_of_the_list_are_read(tmp_path):
     """ffmpeg refuses playlists on grounds of its own too; these it would read if we let it."""
     graph = ["-f", "lavfi", "-i", "color=s=2x2", "-frames:v", "1"]

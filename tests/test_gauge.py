@@ -21,7 +21,7 @@ def test_nothing_missing_is_a_full_step_and_more_than_enough_is_none():
 
 def test_the_shortfall_is_the_mean_over_terms_by_weight():
     features = TinyExtractor()(texture(32, 32))
-    terms = [LayerEnergy("first", 1.0), LayerEnergy("second", 3.0)]
+    terms = [LayerEnergy("first", weight=1.0), LayerEnergy("second", weight=3.0)]
     has = {term.layer: float(term.score(features)) for term in terms}
     targets = {(0, "first"): has["first"] * math.e, (0, "second"): has["second"]}
     assert shortfall(targets, 0, terms, features) == pytest.approx(0.25, abs=1e-4)
@@ -31,7 +31,7 @@ def test_the_shortfall_is_the_mean_over_terms_by_weight():
 def test_what_has_no_energy_to_hold_is_left_alone():
     features = TinyExtractor()(texture(32, 32))
     assert shortfall({}, 0, [LayerEnergy("first")], features) is None
-    suppressed = [LayerEnergy("first", -1.0), ClassScore(3)]
+    suppressed = [LayerEnergy("first", weight=-1.0), ClassScore(3)]
     assert shortfall({(0, "first"): 1.0}, 0, suppressed, features) is None
 
 

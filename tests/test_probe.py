@@ -112,6 +112,12 @@ def test_millisecond_clocks_do_not_blur_the_rate():
     assert find_rate(times, Fraction(1, 1000), Fraction(19001, 317)) == (exact, False)
 
 
+def test_a_single_frame_however_short_has_a_usual_rate():
+    one = Times((0,), (0,), 1)
+    assert find_rate(one, Fraction(1, 12800), Fraction(12800)) == (Fraction(25), False)
+    assert find_rate(one, Fraction(1, 12800), Fraction(30)) == (Fraction(30), False)
+
+
 def test_an_edit_list_hides_frames(media):
     whole = media.counter("whole.mp4", "-g", "50", "-bf", "2", frames=24)
     cut = media.folder / "cut.mp4"

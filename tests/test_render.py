@@ -303,7 +303,7 @@ def test_the_strength_to_hold_is_learnt_again_when_the_objectives_change():
     source, terms = texture(48, 64), [LayerEnergy("second")]
     source = to_image(still_clip(1)[0])
     assert gauge.holds_for(terms, source, 1000)
-    other = [LayerEnergy("second", 0.5), LayerEnergy("first", 0.5)]
+    other = [LayerEnergy("second", weight=0.5), LayerEnergy("first", weight=0.5)]
     assert gauge.holds_for(other, source, 23)
     assert not gauge.holds_for(other, source, 24)
     assert not gauge.holds_for(terms, 0.5 + (source - 0.5) * 0.3, 24)

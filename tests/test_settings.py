@@ -2,18 +2,23 @@ import pytest
 from pydantic import Field, ValidationError
 
 from dreamflow.settings import (
-    ClassObjective,
-    Cycle,
     Dream,
-    NamedClass,
-    Objective,
     Output,
     Stage,
     allowed,
     setting,
 )
 
-STAGES = [stage for stage in Stage.__subclasses__() if stage.__module__ == "dreamflow.settings"]
+
+def descendants(kind):
+    own = kind.__subclasses__()
+    return {*own, *(each for child in own for each in descendants(child))}
+
+
+STAGES = sorted(
+    (stage for stage in descendants(Stage) if stage.__module__ == "dreamflow.settings"),
+    key=lambda stage: stage.__name__,
+)
 
 
 def one_field(kind, **bounds):
@@ -37,12 +42,23 @@ def test_every_setting_has_a_line_of_help_and_a_unit_entry(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_default_passes_its_own_check(stage):
     needs = {
-        Objective: {"layer": "features.1"},
-        NamedClass: {"class": "tabby"},
-        ClassObjective: {"class": 281},
-        Cycle: {"cycle": ("a", "b"), "every": "4s", "fade": "1s"},
+        "layer": "features.1",
+        "class_": "tabby",
+        "channel": 3,
+        "channels": (3, 4),
+        "neuron": (3.0, 0.5, 0.5),
+        "direction": (1.0, 0.0),
+        "guide": "guide.png",
+        "style": "style.png",
+        "content": "content.png",
+        "enhance": 2.0,
+        "diversity": True,
+        "cycle": ("a", "b"),
+        "every": "4s",
+        "fade": "1s",
     }
-    required = needs.get(stage, {})
+    fields = stage.model_fields.items()
+    required = {field.alias or name: needs[name] for name, field in fields if field.is_required()}
     plain = stage(**required).model_dump(by_alias=True)
     assert stage(**plain) == stage(**required)
 

@@ -24,6 +24,8 @@ class TinyExtractor(nn.Module):
     def __init__(self, *, seed: int = 0, minimum_side: int = 8, gain: float = 1.0) -> None:
         super().__init__()
         self.layers = ("first", "second")
+        self.channels = {"first": 6, "second": 8}
+        self.stride = {"first": 1, "second": 2}
         self.minimum_side = minimum_side
         self.sides: list[tuple[int, int]] = []
         """(height, width) of every picture looked at."""

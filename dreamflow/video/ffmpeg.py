@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO
 
 from dreamflow.errors import InputMissingError, StorageError, UnavailableError
+from dreamflow.video.limits import MAX_STREAMS
 
 CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "mxf", "nut", "dv", "rm"),
@@ -335,7 +336,8 @@ def _give_way(popen: subprocess.Popen[bytes]) -> None:
 
 def _input_words(descriptor: int) -> list[str]:
     whitelists = ["-protocol_whitelist", "fd", "-format_whitelist", ",".join(CONTAINERS)]
-    return [*whitelists, "-fd", str(descriptor), "-i", "fd:"]
+    limit = ["-max_streams", str(MAX_STREAMS)]
+    return [*whitelists, *limit, "-fd", str(descriptor), "-i", "fd:"]
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

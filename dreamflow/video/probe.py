@@ -7,7 +7,9 @@ by ffmpeg's `framecrc` writer, and one frame is described by its `showinfo` filt
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -15,12 +17,20 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from dreamflow.errors import BadMediaError
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process
-
-MAX_PIXELS = 64_000_000
+from dreamflow.video.limits import (
+    MAX_FRAMES,
+    MAX_HOURS,
+    MAX_PIXELS,
+    MAX_RATE,
+    MAX_STREAMS,
+    MAX_TAG_BYTES,
+    MIN_RATE,
+)
 
 NO_TIME = -(1 << 63)
 DISCARD, CORRUPT = 0x4, 0x2
@@ -33,6 +43,9 @@ COMMON_RATES = tuple(
         *((60000, 1001), (60, 1), (100, 1), (120000, 1001), (120, 1)),
     )
 )
+_USUAL_RATE = Fraction(25)
+"""Where nothing tells."""
+
 HIDDEN_FRAME_CODECS = frozenset({"vp8"})
 """Codecs in which a packet may hold a frame that is never shown."""
 
@@ -127,8 +140,9 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
     """Look into a video file.
 
     Raises InputMissingError if it cannot be opened, BadMediaError if it holds no video, no complete
-    index, or pictures of more than `max_pixels`.
+    index, pictures of more than `max_pixels`, or goes beyond another of the `limits`.
     """
+    _check_animation(path)
     packets = _list_packets(path, max_pixels)
     _check_pixels(path, packets.coded_width, packets.coded_height, max_pixels)
     shown = _show_frames(path, max_pixels, count=1)
@@ -136,6 +150,7 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
     width, height = _square(shown)
     _check_pixels(path, width, height, max_pixels)
     rate, variable = find_rate(times, packets.time_base, shown.rate)
+    _check_time(path, rate, (times.end - times.ticks[0]) * packets.time_base)
     components, bits = ffmpeg.pixel_formats().get(shown.pixel_format, (3, 8))
     return Probe(
         container=packets.container,
@@ -167,7 +182,11 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> Probe:
 def tags(path: Path) -> dict[str, str]:
     """The container's own metadata (not its streams'), values as they were written."""
     try:
-        text = ffmpeg.run([Input(path), "-f", "ffmetadata", "-"]).stdout
+        with Process([Input(path), "-f", "ffmetadata", "-"]) as process:
+            text = process.read(MAX_TAG_BYTES + 1)
+            if len(text) > MAX_TAG_BYTES:
+                raise BadMediaError(f"{path}: its tags take over {MAX_TAG_BYTES >> 20} MB")
+            process.finish()
     except FFmpegError as error:
         raise _refusal(path, error.lines) from None
     return parse_ffmetadata(text.decode("utf-8", "replace"))
@@ -201,8 +220,11 @@ def find_rate(times: Times, time_base: Fraction, declared: Fraction) -> tuple[Fr
     """The exact rate and whether it varies.
 
     Containers that count milliseconds round 24000/1001 to something near it, so a usual rate that
-    explains every frame's time goes before what the container says.
+    explains every frame's time goes before what the container says. A single frame has no rate,
+    and containers derive absurd ones from how short it is.
     """
+    if len(times.ticks) == 1 and not MIN_RATE <= declared <= MAX_RATE:
+        return _USUAL_RATE, False
     near = [rate for rate in COMMON_RATES if abs(rate / declared - 1) < Fraction(1, 200)]
     average = _average_rate(times, time_base)
     usual = sorted(near, key=lambda rate: abs(rate - declared))
@@ -216,7 +238,7 @@ def find_rate(times: Times, time_base: Fraction, declared: Fraction) -> tuple[Fr
 
 def _average_rate(times: Times, time_base: Fraction) -> Fraction:
     seconds = (times.end - times.ticks[0]) * time_base
-    return (len(times.ticks) / seconds).limit_denominator(1001) if seconds > 0 else Fraction(25)
+    return (len(times.ticks) / seconds).limit_denominator(1001) if seconds > 0 else _USUAL_RATE
 
 
 def _on_grid(ticks: Sequence[int], frames_per_tick: Fraction) -> bool:
@@ -344,10 +366,12 @@ def _list_packets(path: Path, max_pixels: int) -> _Packets:
         with Process(arguments, on_line=packets.read_message) as process:
             while line := process.read_line():
                 packets.read_line(line.decode("ascii", "replace"))
+                if len(packets.video) > MAX_FRAMES:
+                    raise _too_many_frames(path, f"over {MAX_FRAMES}")
             process.finish()
     except FFmpegError:
         raise _refusal(path, packets.log) from None
-    if packets.coded_width == 0 and _too_large(packets.log):
+    if _too_many_streams(packets.log) or (packets.coded_width == 0 and _too_large(packets.log)):
         raise _refusal(path, packets.log)
     return packets
 
@@ -406,12 +430,12 @@ def _describe(log: str, ticks: tuple[int, ...]) -> _Shown:
     if frame is None:
         raise BadMediaError("ffmpeg describes the video in words that dreamflow does not know")
     across, down = int(frame[2]), int(frame[3])
-    per_second = Fraction(int(rate[1]), int(rate[2])) if rate and int(rate[2]) else Fraction(25)
+    per_second = Fraction(int(rate[1]), int(rate[2])) if rate and int(rate[2]) else _USUAL_RATE
     return _Shown(
         width=int(frame[4]),
         height=int(frame[5]),
         aspect=Fraction(across, down) if across and down else Fraction(1),
-        rate=per_second or Fraction(25),
+        rate=per_second or _USUAL_RATE,
         pixel_format=frame[1],
         color=Color(*color.groups()) if color else Color(*["unknown"] * 4),
         interlaced=frame[6] in "TB",
@@ -489,6 +513,39 @@ def _check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
         )
 
 
+def _check_time(path: Path, rate: Fraction, seconds: Fraction) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BadMediaError(
+            f"{path}: {float(rate):g} frames per second are outside the limits, "
+            f"{MAX_RATE} a second and {MIN_RATE * 3600} an hour"
+        )
+    if seconds > 3600 * MAX_HOURS:
+        raise BadMediaError(
+            f"{path}: it claims to last {float(seconds) / 3600:.1f} hours, the limit is {MAX_HOURS}"
+        )
+
+
+def _check_animation(path: Path) -> None:
+    """Refuse an APNG by the number of frames that its header tells, in its chunk `acTL`."""
+    with open(ffmpeg.open_regular(path), "rb") as file:
+        head = file.read(4096)
+    at = head.find(b"acTL")
+    if head.startswith(b"\x89PNG") and at > 0:
+        count = int.from_bytes(head[at + 4 : at + 8], "big")
+        if count > MAX_FRAMES:
+            raise _too_many_frames(path, str(count))
+
+
+def _too_many_frames(path: Path, count: str) -> BadMediaError:
+    return BadMediaError(
+        f"{path}: {count} frames are more than the limit of {MAX_FRAMES} (cut it into parts)"
+    )
+
+
+def _too_many_streams(log: Sequence[str] | deque[str]) -> bool:
+    return any("Number of streams exceeds" in line for line in log)
+
+
 def _too_large(log: Sequence[str] | deque[str]) -> str | None:
     found = (re.search(r"Picture size (\d+x\d+) (?:exceeds|is invalid)", line) for line in log)
     return next((hit[1] for hit in found if hit), None)
@@ -502,13 +559,33 @@ def _refusal(path: Path, log: Sequence[str] | deque[str]) -> BadMediaError:
 def _diagnose(path: Path, log: Sequence[str] | deque[str]) -> str:
     if size := _too_large(log):
         return f"pictures of {size} are over the limit (raise it with --max-pixels)"
-    if any(re.match(r"\[info\] Input #0, ", line) for line in log):
-        return _diagnose_streams(log)
+    if _too_many_streams(log):
+        return f"it has more than {MAX_STREAMS} streams (keep those that are needed)"
     with open(ffmpeg.open_regular(path), "rb") as file:
         head = file.read(4096)
-    if any("moov atom not found" in line for line in log):
-        return "cut off: its index (moov) is missing; the recording or download was never finished"
+        index_cut = _is_index_cut(file)
+    if index_cut or any("moov atom not found" in line for line in log):
+        state = "incomplete" if index_cut else "missing"
+        return f"cut off: its index (moov) is {state}; the recording or download was never finished"
+    if any(re.match(r"\[info\] Input #0, ", line) for line in log):
+        return _diagnose_streams(log)
     return _diagnose_text(head) or f"not a video that ffmpeg can read ({ffmpeg.explain(list(log))})"
+
+
+def _is_index_cut(file: BinaryIO) -> bool:
+    """Whether the file is an MP4 or MOV, a row of boxes, that ends within its `moov` box."""
+    length, at = file.seek(0, os.SEEK_END), 0
+    for _ in range(_MOST_BOXES):
+        file.seek(at)
+        size, kind, long = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        end = at + (long if size == 1 else size)
+        if end < at + 8 or end > length:
+            return kind == b"moov" and end > length
+        at = end
+    return False
+
+
+_MOST_BOXES = 1000
 
 
 def _diagnose_streams(log: Sequence[str] | deque[str]) -> str:
@@ -518,7 +595,8 @@ def _diagnose_streams(log: Sequence[str] | deque[str]) -> str:
         return "its only picture is cover art; there is no video in it"
     if pictures:
         return f"its video cannot be decoded ({ffmpeg.explain(list(log))})"
-    return "there is sound in it but no video" if streams else "there is nothing in it to show"
+    heard = any(": Audio: " in line for line in streams)
+    return "there is sound in it but no video" if heard else "there is nothing in it to show"
 
 
 def _diagnose_text(head: bytes) -> str | None:

@@ -27,7 +27,8 @@ from dreamflow.errors import BadMediaError, DreamflowError, UsageError
 from dreamflow.frames import Array, Box, Moment, VideoInfo
 from dreamflow.video import colors, sequences
 from dreamflow.video.ffmpeg import FFmpegError, Input, Process
-from dreamflow.video.probe import INFO, MAX_PIXELS, Probe, decode_limit, nearest, probe, shown_tick
+from dreamflow.video.limits import MAX_FRAMES, MAX_PIXELS
+from dreamflow.video.probe import INFO, Probe, decode_limit, nearest, probe, shown_tick
 
 logger = logging.getLogger("dreamflow")
 
@@ -173,7 +174,7 @@ def open_clip(
         path, facts, fitted(size, facts.width, facts.height, max_pixels), max_pixels
     )
     shown_at = rate or facts.rate
-    schedule, first = _cut(_schedule(facts, shown_at), start, end, shown_at)
+    schedule, first = _cut(_schedule(path, facts, shown_at), start, end, shown_at)
     info = VideoInfo(
         width=source.size[0],
         height=source.size[1],
@@ -203,7 +204,7 @@ def _open_stills(
     return Clip(source, info, schedule, strict=strict)
 
 
-def _schedule(facts: Probe, rate: Fraction) -> Sequence[int]:
+def _schedule(path: Path, facts: Probe, rate: Fraction) -> Sequence[int]:
     """For each frame to be shown, the index of the file's frame that is on screen then.
 
     A file's frame begins at the shown frame nearest to its time, so that the rounding of clocks
@@ -214,6 +215,11 @@ def _schedule(facts: Probe, rate: Fraction) -> Sequence[int]:
     ticks, per_tick = facts.frame_ticks, facts.time_base * rate
     places = [floor((tick - ticks[0]) * per_tick + Fraction(1, 2)) for tick in ticks]
     count = max(1, floor((facts.end_ticks - ticks[0]) * per_tick + Fraction(1, 2)))
+    if count > MAX_FRAMES:
+        raise BadMediaError(
+            f"{path}: at {float(rate):.3f} frames per second it has {count} frames, over the limit "
+            f"of {MAX_FRAMES} (cut it, or give a lower --fps)"
+        )
     schedule, index = [], 0
     for place in range(count):
         while index + 1 < len(places) and places[index + 1] <= place:

@@ -100,9 +100,8 @@ def _pictures(folder: Path) -> Iterable[Path]:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise InputMissingError(f"cannot read {folder}: {error.strerror}") from None
-    visible = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
-    paths = (folder / entry.name for entry in visible)
-    return (path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = (folder / entry.name for entry in entries if not entry.name.startswith("."))
+    return (path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
 
 
 def _warn_of_others(folder: Path, others: int, chosen: Sequence[Path]) -> None:

@@ -30,6 +30,7 @@ from dreamflow.errors import (
 )
 from dreamflow.frames import Array
 from dreamflow.video.ffmpeg import open_regular
+from dreamflow.video.limits import MAX_PIXELS
 
 try:
     import cv2
@@ -43,8 +44,6 @@ logger = logging.getLogger("dreamflow")
 # Our own limit, which can be set, replaces Pillow's; OpenCV shall not print about what we report.
 Image.MAX_IMAGE_PIXELS = None
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-MAX_PIXELS = 64_000_000
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """Pillow's names of the formats that are read; never EPS and the like, which run programs."""

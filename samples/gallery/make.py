@@ -11,15 +11,18 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from PIL import Image
 
 from dreamflow import audio, job, plots, preset, preview, seeds, zoom
+from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array, Box, Moment, to_array, to_image
 from dreamflow.networks import DEFAULT
 from dreamflow.preset import PresetSummary
@@ -30,7 +33,7 @@ from dreamflow.video.stills import Still, read_still, write_still
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CLIP, PORTRAIT = HERE.parent / "clip.mp4", HERE.parent / "astronaut.jpg"
-SKY = HERE.parent / "hubble.jpg"
+SKY, COFFEE = HERE.parent / "hubble.jpg", HERE.parent / "coffee.jpg"
 DEPTHS = {"near": 20, "deep": 100}
 """Frames at which zooms are shown."""
 MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Moment.parse("2.3")}
@@ -58,6 +61,7 @@ def main(names: Sequence[str]) -> None:
             make_stills(look)
     if not names:
         make_plot_and_preview()
+        make_guided()
     fill_readme()
 
 
@@ -91,6 +95,39 @@ def make_plot_and_preview() -> None:
         for event in preview.render_preview(request):
             if isinstance(event, RenderedFrame) and event.index == PREVIEW_FRAME:
                 write_still(HERE / "preview.jpg", to_array(event.image))
+
+
+GUIDED = """
+extends: base
+objectives: [{{layer: fire8, guide: {}}}]
+"""
+
+
+def make_guided() -> None:
+    """A sky that is dreamed towards two pictures."""
+    sky = clouds()
+    save(sky, "guide-none")
+    for guide in (PORTRAIT, COFFEE):
+        with TemporaryDirectory() as folder:
+            shutil.copy(guide, folder)
+            look = Path(folder, "guided.yaml")
+            look.write_text(GUIDED.format(guide.name), encoding="utf-8")
+            engine = job.prepare(preset.load(str(look)), Fraction(30), "auto", 2)
+            save(job.dream_still(Still(sky), engine).pixels, f"guide-{guide.stem}")
+
+
+def clouds() -> Array:
+    """White on blue, from noise with the spectrum of a landscape."""
+    rules = {"multiple": 2, "take": 3, "max_pixels": 10**8}
+    grain = to_image(seeds.draw(seeds.Noise("pink"), Box(384, HEIGHT), **rules))
+    white = gaussian_blur(grain, 3.0).mean(dim=1, keepdim=True)
+    white = (white - white.min()) / (white.max() - white.min())
+    blue = torch.tensor([0.36, 0.55, 0.80]).view(1, 3, 1, 1)
+    return to_array(blue.lerp(torch.full_like(blue, 0.97), white))
+
+
+def save(array: Array, name: str) -> None:
+    Image.fromarray(array).save(HERE / f"{name}.jpg", quality=85, optimize=True)
 
 
 def finish(events: Iterable[object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import time
@@ -77,22 +76,6 @@ def test_a_bad_clip_is_refused_and_the_old_file_survives(dreamflow, folder):
     assert_untouched(folder, "text.mp4")
 
 
-def test_without_ffmpeg_the_command_says_so(dreamflow, folder, short_clip):
-    (folder / "ffmpeg").write_text("#!/bin/sh\necho no\n")
-    env = {"DREAMFLOW_FFMPEG": str(folder / "ffmpeg")}
-    ran = dreamflow("video", short_clip, "-o", "old.mp4", "-y", cwd=folder, env=env)
-    assert ran.returncode == 69
-    assert str(folder / "ffmpeg") in error_line(ran.stderr)
-    assert_untouched(folder, "ffmpeg")
-
-
-def test_a_folder_that_takes_no_files_is_refused_before_work(dreamflow, folder, short_clip):
-    ran = dreamflow("video", short_clip, "-o", "/proc/out.mp4", cwd=folder)
-    assert ran.returncode == 73
-    assert "/proc" in error_line(ran.stderr)
-    assert_untouched(folder)
-
-
 def test_ctrl_c_finishes_the_frame_and_leaves_the_old_file(dreamflow, folder, long_clip):
     words = ("video", long_clip, "-o", "old.mp4", "-y", *dreamflow.quick, "--progress", "json")
     process = dreamflow.start(*words, cwd=folder)
@@ -144,38 +127,3 @@ def test_a_killed_encoder_is_74_and_leaves_the_old_file(dreamflow, folder, long_
     assert process.returncode == 74
     assert "encoder" in error_line(err)
     assert_untouched(folder)
-
-
-@pytest.mark.slow
-def test_a_narrow_terminal_and_a_bare_environment_are_enough(dreamflow, folder, short_clip):
-    """A real terminal of 20 columns, LANG=C, no HOME: a bar of one short line, and success."""
-    leader, follower = pty.openpty()
-    script = [str(dreamflow.script), "video", str(short_clip), "-o", "new.mp4", *dreamflow.quick]
-    env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TERM": "xterm", "COLUMNS": "20"}
-    process = subprocess.Popen(script, cwd=folder, env=env, stderr=follower)
-    os.close(follower)
-    said = b""
-    try:
-        while block := os.read(leader, 4096):
-            said += block
-    except OSError:
-        pass  # how Linux says that the other end is closed
-    os.close(leader)
-    assert process.wait(timeout=300) == 0
-    assert b"3/3" in said
-    assert b"Traceback" not in said
-    assert_untouched(folder, "new.mp4")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_no_fault_and_nothing_gets_into_the_video(
-    dreamflow, folder, short_clip, closed
-):
-    words = [dreamflow.script, "video", short_clip, "-o", "new.mp4", *dreamflow.quick]
-    line = " ".join(f"'{word}'" for word in [*words, "--progress", "json", "-v"])
-    ran = subprocess.run(["sh", "-c", f"{line} {closed}"], cwd=folder, timeout=300)
-    assert ran.returncode == 0
-    shown = dreamflow("show", "new.mp4", cwd=folder)
-    assert shown.stdout.startswith("# dreamflow: ")
-    assert_untouched(folder, "new.mp4")
