@@ -12,8 +12,9 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,13 +22,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 import dreamflow
-from dreamflow.errors import BadMediaError, DreamflowError, PresetError, UsageError
+from dreamflow.errors import (
+    BadMediaError,
+    DreamflowError,
+    PresetError,
+    RendersFailedError,
+    UsageError,
+)
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
     DEFAULT_PRESET,
     DEFAULT_ZOOM_PRESET,
     PATH,
     at_option,
+    batch_options,
     clip_options,
     clip_or_seed_argument,
     computing_options,
@@ -49,16 +57,18 @@ from dreamflow.options import (
     zoom_options,
     zoom_rendering_options,
 )
-from dreamflow.progress import printable, view, write_out
+from dreamflow.progress import batch_view, printable, view, write_out
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from dreamflow.batch import Batch, Item, Report, Share
     from dreamflow.frames import Moment, Shot
     from dreamflow.job import VideoRequest
     from dreamflow.measure import Measurement
     from dreamflow.preset import Preset
     from dreamflow.seeds import Solid
+    from dreamflow.watch import Watcher
     from dreamflow.zoom_job import ZoomRequest
 
 logger = logging.getLogger("dreamflow")
@@ -383,6 +393,150 @@ def _stopped(frames: int, kept: int | None, request: VideoRequest | ZoomRequest)
     return (
         f"stopped after {frames} frames, {request.target} is not written: "
         f"run the same command to {again}"
+    )
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@cli.command("batch")
+@click.argument("manifest_file", metavar="MANIFEST", type=PATH)
+@batch_options
+@click.pass_obj
+def run_batch(
+    interrupts: Interrupts,
+    manifest_file: Path,
+    dry_run: bool,
+    output_folder: Path | None,
+    report_file: Path | None,
+    watch: Path | None,
+    workers: int | None,
+    threads: int | None,
+    ray: str | None,
+    gpus: float,
+    progress: str,
+    **options: Any,
+) -> None:
+    """Render all jobs of MANIFEST, a YAML file, as many at a time as the machine allows.
+
+    All of it is checked before the first frame. Results that are there already are left alone, so
+    the same command again does what is left. `dreamflow presets schema --manifest` describes the
+    file to editors.
+    """
+    folder = output_folder or manifest_file.parent
+    from dreamflow import batch, manifest
+
+    if ray is not None:
+        from dreamflow import ray_engine
+
+        ray_engine.load()
+
+    probes = [Path("clip.mp4"), Path("picture.png")] if watch else [None]
+    asked = [manifest.read(manifest_file, folder, dropped=probe) for probe in probes]
+    share = batch.Share.of(processors(), workers, threads)
+    from dreamflow import machine, plan
+    from dreamflow.film import Conditions
+
+    given = {key: value for key, value in options.items() if value is not None}
+    if ray is not None and not gpus:
+        given.setdefault("device", "cpu")  # else all actors would take the first GPU
+    conditions = Conditions(threads=share.threads, **given)
+    if ray is None and workers is None and machine.pick_device(conditions.device).type != "cpu":
+        share = batch.Share(1, share.threads)  # they would share one GPU, and its memory
+    items = [] if watch else batch.survey(plan.plan(asked[0], conditions))
+    if dry_run:
+        _show_plan(items, share)
+        return
+    plan.check_room([item.render for item in items if item.is_open], share.workers)
+    facts = {"manifest": str(manifest_file), "workers": share.workers, "threads": share.threads}
+    report = batch.Report(report_file or folder / "report.json", **facts)
+
+    def arrivals(path: Path, number: int) -> list[Item]:
+        entries = manifest.read(manifest_file, folder, dropped=path, first_index=number)
+        return batch.survey(plan.plan(entries, conditions), number)
+
+    from dreamflow.watch import Watcher
+    from dreamflow.workers import LocalPool
+
+    drop = _Drop(Watcher(watch), arrivals) if watch else None
+    if ray is None:
+        pool = LocalPool(share.workers)
+    else:
+        from dreamflow.ray_engine import RayPool
+
+        most = share.workers if ray == "local" else workers
+        pool = RayPool(ray, threads=share.threads, gpus=gpus, most=most)
+    night = batch.Batch(pool, report)
+    try:
+        with pool:
+            _work_off(night, items, drop, progress, interrupts)
+    finally:
+        night.stop()
+    if progress != "json":
+        write_out(_table(batch.table(night.items)))
+    _judge(night, report)
+
+
+@dataclass(frozen=True)
+class _Drop:
+    """Where things to render are dropped in."""
+
+    watcher: Watcher
+    items_of: Callable[[Path, int], list[Item]]
+    """What a file asks for, numbered from there."""
+
+    def arrived(self, night: Batch) -> Iterator[Item]:
+        """The renders of what has arrived. What cannot be rendered is said, and passed over."""
+        results = {Path(item.render.entry.output).absolute() for item in night.items}
+        for path in self.watcher.arrived():
+            if path.absolute() in results:
+                continue
+            try:
+                yield from self.items_of(path, len(night.items) + 1)
+            except DreamflowError as error:
+                for line in str(error).splitlines():
+                    logger.error("%s: %s", path.name, line)
+
+
+def _work_off(
+    night: Batch, items: list[Item], drop: _Drop | None, progress: str, interrupts: Interrupts
+) -> None:
+    """Do all that there is; with a drop, for ever."""
+    with batch_view(progress) as show, interrupts.patiently():
+        night.add(items)
+        while night.busy or drop:
+            if drop:
+                for item in drop.arrived(night):
+                    night.add([item])
+            for item in night.step():
+                show(item, night)
+            done = sum(item.state == "finished" for item in night.items)
+            interrupts.check(f"stopped after {done} renders: run the same command to go on")
+
+
+def _judge(night: Batch, report: Report) -> None:
+    failed = night.failed()
+    if failed:
+        causes = "; ".join(f"{item.render.entry.output}: {item.cause}" for item in failed[:3])
+        raise RendersFailedError(
+            f"{len(failed)} of {len(night.items)} renders failed ({causes}); {report.path} tells "
+            "more, and the same command tries them again"
+        )
+
+
+def _show_plan(items: Sequence[Item], share: Share) -> None:
+    """The plan as a table, and where its numbers come from."""
+    from dreamflow import batch, plan
+
+    todo = [item for item in items if item.is_open]
+    times = dict(zip(map(id, todo), plan.estimate(item.render for item in todo), strict=True))
+    seconds = [times.get(id(item), 0.0) for item in items]
+    write_out(_table(batch.plan_table(items, seconds)))
+    write_out(
+        f"times: of one worker, from a few frames of each look dreamed just now with "
+        f"{share.threads} thread(s); {share.workers} workers take about "
+        f"{batch.duration(sum(seconds) / min(share.workers, max(1, len(todo))))}. "
+        "disk: from the pixels and the usual bits of a pixel in a dream"
     )
 
 
@@ -829,12 +983,14 @@ def plot_preset(
 
 
 @presets.command()
+@click.option("--manifest", "of_manifests", is_flag=True, help="Of the manifests of batches.")
 @voice
-def schema() -> None:
+def schema(of_manifests: bool) -> None:
     """Print the JSON Schema of preset files, for editors."""
-    from dreamflow import preset
+    from dreamflow import manifest, preset
 
-    write_out(json.dumps(preset.json_schema(), indent=2, ensure_ascii=False))
+    found = manifest.json_schema() if of_manifests else preset.json_schema()
+    write_out(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

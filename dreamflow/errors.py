@@ -9,6 +9,14 @@ class DreamflowError(Exception):
     """Base of all expected failures. Anything else that escapes is a bug."""
 
     exit_code = 70
+    frame: int | None = None
+    """Index in its file of the frame that it is about, if it is about one."""
+
+
+class RendersFailedError(DreamflowError):
+    """Some renders of a batch failed; the others are done."""
+
+    exit_code = 1
 
 
 class UsageError(DreamflowError):

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,10 @@ class Conditions:
     keep_job: bool = False
     """Leave the folder of the job where it is when the output is finished."""
     chunk_frames: int = CHUNK_FRAMES
+    asked: str = ""
+    """What a batch knows its results by; goes into the output."""
+    held: bool = False
+    """Whoever asks has the lock on the job's folder."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,7 @@ def make(film: Film, target: str, conditions: Conditions) -> Iterator[Event]:
 
     Closing the generator early, or an exception, leaves the finished chunks in the job's folder.
     """
-    identity = {**film.fingerprint, "chunk length": str(conditions.chunk_frames)}
-    folder = JobFolder(Path(target), identity, preset=film.preset, restart=conditions.restart)
-    with folder:
+    with _folder(film, target, conditions) as folder:
         job = _Job(film, folder, conditions)
         with job.keeping_what_is_finished():
             runs = job.missing_runs()
@@ -185,14 +187,122 @@ def make(film: Film, target: str, conditions: Conditions) -> Iterator[Event]:
             folder.discard()
 
 
+def _folder(film: Film, target: str, conditions: Conditions, part: int | None = None) -> JobFolder:
+    identity = {**film.fingerprint, "chunk length": str(conditions.chunk_frames)}
+    return JobFolder(
+        Path(target),
+        identity,
+        preset=film.preset,
+        restart=conditions.restart,
+        held=conditions.held,
+        part=part,
+    )
+
+
+# ── in parts ─────────────────────────────────────────────────────────────────────────────────────
+
+LEG_CHUNKS = KEPT_STATES
+"""How many chunks are sent for at a time; behind them a state is kept for good."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A run of chunks that a worker makes by itself, once those before it in its part are done."""
+
+    part: int
+    """Number of the first chunk of its part."""
+    first: int
+    stop: int
+    """Numbers of its first chunk, and of the one behind its last."""
+    cut: int | None
+    """The place of a cut before the part, from which it can be rendered without a past."""
+
+    @property
+    def chunks(self) -> frozenset[int]:
+        return frozenset(range(self.first, self.stop))
+
+
+def _legs(start: int, stop: int, cut: int | None) -> Iterator[Leg]:
+    """A part in legs that end where a state is kept."""
+    ends = [*range((start // LEG_CHUNKS + 1) * LEG_CHUNKS, stop, LEG_CHUNKS), stop]
+    for first, end in itertools.pairwise([start, *ends]):
+        yield Leg(start, first, end, cut)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A film divided so that several workers can make it at once."""
+
+    legs: tuple[tuple[Leg, ...], ...]
+    """For each part its legs, in order; without those that are finished."""
+    frames: int
+    """Of the film, that are missing."""
+    frames_done: int
+    """Of the film, that are finished."""
+
+
+def divide(
+    film: Film,
+    target: str,
+    conditions: Conditions,
+    cuts: Callable[[], Iterable[int]],
+    least_frames: int,
+) -> Parts:
+    """Open the folder of a film's job and divide what is missing, where its dream starts afresh.
+
+    `cuts` finds the places of the cuts; it is called if anything is missing.
+    """
+    with _folder(film, target, conditions) as folder:
+        job = _Job(film, folder, conditions)
+        job.check_space()
+        missing = {chunk for run in job.missing_runs() for chunk in run}
+        return job.parts(missing, cuts, least_frames)
+
+
+def part_starts(
+    places: range, length: int, cuts: Iterable[int], least_frames: int
+) -> list[tuple[int, int | None]]:
+    """The first chunk of each part, and the cut from which it is rendered.
+
+    A part begins with the first chunk behind a cut, which the frames between have to be rendered
+    for a second time; so it is at least four times as long as they are, and `least_frames`.
+    """
+    starts: list[tuple[int, int | None]] = [(0, None)]
+    for cut in sorted(cuts):
+        chunk = -(-(cut - places.start) // length)
+        again = chunk * length - (cut - places.start)
+        enough = max(least_frames, 4 * again)
+        since = (chunk - starts[-1][0]) * length
+        left = len(places) - chunk * length
+        if chunk and chunk == starts[-1][0]:
+            starts[-1] = (chunk, cut)  # nearer to the chunk
+        elif since >= least_frames and left >= enough:
+            starts.append((chunk, cut))
+    return starts
+
+
+def make_leg(
+    film: Film, target: str, conditions: Conditions, leg: Leg
+) -> Iterator[RenderedFrame | Saved]:
+    """Render what is missing of a leg. The folder of the job is there, and its lock held."""
+    with _folder(film, target, conditions, leg.part) as folder:
+        job = _Job(film, folder, conditions, leg.cut)
+        for run in job.missing_runs(range(leg.first, leg.stop)):
+            yield from job.render(run)
+
+
 class _Job:
     """A film in the folder that it is made in, chunk by chunk.
 
     Chunks are runs of `chunk_frames` places, numbered from 0; the last one may be shorter.
     """
 
-    def __init__(self, film: Film, folder: JobFolder, conditions: Conditions) -> None:
+    def __init__(
+        self, film: Film, folder: JobFolder, conditions: Conditions, cut: int | None = None
+    ) -> None:
         self._film, self._folder, self._conditions = film, folder, conditions
+        self._cut = cut
+        """A place before which nothing is known, and nothing needed."""
         self._length = conditions.chunk_frames
         height, width = film.info.height, film.info.width
         self._aside = Scratch(
@@ -211,12 +321,12 @@ class _Job:
     def _places(self, chunk: int) -> range:
         return self._film.places[chunk * self._length : (chunk + 1) * self._length]
 
-    def missing_runs(self) -> list[range]:
+    def missing_runs(self, among: range | None = None) -> list[range]:
         """The numbers of the chunks that are not finished, in runs without a hole."""
         if self._folder.is_placed:
             return []
         runs: list[range] = []
-        for number in range(self._count):
+        for number in range(self._count) if among is None else among:
             if number in self._folder.finished:
                 continue
             if runs and runs[-1].stop == number:
@@ -228,7 +338,11 @@ class _Job:
     def _state_for(self, run: range) -> int | None:
         """The chunk whose state a run of chunks goes on from; None if it needs none."""
         again = self._places(run.start).start >= self._film.dreamed_places.stop
-        return None if again else self._folder.state_before(run.start)
+        known = None if again else self._folder.state_before(run.start)
+        needless = (
+            known is not None and self._cut is not None and (self._places(known).stop <= self._cut)
+        )
+        return None if needless else known
 
     def _begin(self, run: range) -> int:
         """The place at which rendering must begin so that a run of chunks can be written."""
@@ -236,7 +350,23 @@ class _Job:
         if first >= self._film.dreamed_places.stop:
             return first
         known = self._state_for(run)
-        return self._film.places.start if known is None else self._places(known).stop
+        if known is not None:
+            return self._places(known).stop
+        return self._film.places.start if self._cut is None else self._cut
+
+    def parts(
+        self, missing: Collection[int], cuts: Callable[[], Iterable[int]], least_frames: int
+    ) -> Parts:
+        """What is missing, in parts and legs."""
+        places, left = self._film.places, sum(len(self._places(chunk)) for chunk in missing)
+        found = cuts() if missing else ()
+        starts = part_starts(places, self._length, found, least_frames)
+        stops = [*(start for start, _ in starts[1:]), self._count]
+        legs = [
+            tuple(leg for leg in _legs(start, stop, cut) if not leg.chunks.isdisjoint(missing))
+            for (start, cut), stop in zip(starts, stops, strict=True)
+        ]
+        return Parts(tuple(filter(None, legs)), left, len(places) - left)
 
     def started(self, runs: list[range]) -> Started:
         film, dreamed = self._film, self._film.dreamed_places
@@ -421,9 +551,17 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """Of a file's bytes, in hexadecimal; read once for as long as the file is not changed."""
     with open(open_regular(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        facts = os.fstat(file.fileno())
+        identity = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if identity not in _DIGESTS:
+            _DIGESTS[identity] = hashlib.file_digest(file, "sha256").hexdigest()
+        return _DIGESTS[identity]
+
+
+_DIGESTS: dict[tuple[int, ...], str] = {}
+"""A clip is looked at again for each of its legs, and can be large."""
 
 
 def _single_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,6 +24,7 @@ import dreamflow
 from dreamflow import audio, caption, flow, machine, masks, props, shots, warp
 from dreamflow import preset as presets
 from dreamflow.checkpoint import State
+from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import BadMediaError, UsageError
 from dreamflow.feedback import Carry
 from dreamflow.film import (
@@ -32,12 +33,16 @@ from dreamflow.film import (
     Event,
     Film,
     Finished,
+    Leg,
+    Parts,
     Saved,
     Shown,
     Started,
     check_target,
+    divide,
     fingerprint,
     make,
+    make_leg,
     sha256,
 )
 from dreamflow.flow import FlowMethod, FlowSource
@@ -127,6 +132,35 @@ def render_video(request: VideoRequest) -> Generator[Event | Finished, None, Non
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
 
 
+def divide_video(request: VideoRequest, least_frames: int) -> Parts:
+    """Open the folder of a clip's job, whose lock is held, and divide what is missing at its cuts.
+
+    Parts are at least `least_frames` long.
+    """
+    codec = writer.codec_for(request.target, request.preset.output)
+    with open_source(request) as clip:
+        film = _film(request, clip, _engine(request, clip.info), codec)
+
+        def cuts() -> Iterator[int]:
+            found = shots.find(clip, request.preset.shots)
+            return (shot.first for shot in found if shot.first > clip.info.first_index)
+
+        return divide(film, request.target, request, cuts, least_frames)
+
+
+def render_leg(
+    request: VideoRequest, leg: Leg, extractor: AnyExtractor | None = None
+) -> Generator[RenderedFrame | Saved, None, None]:
+    """Render the chunks of a leg into the folder of the job, which `divide_video` has opened.
+
+    An `extractor` that has the preset's layers saves loading the network.
+    """
+    codec = writer.codec_for(request.target, request.preset.output)
+    with open_source(request) as clip:
+        film = _film(request, clip, _engine(request, clip.info, extractor), codec)
+        yield from make_leg(film, request.target, request, leg)
+
+
 def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Film:
     """What to make of a clip."""
     info, settings, known = clip.info, request.preset.output, facts(engine)
@@ -148,7 +182,7 @@ def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Fi
         fingerprint=fingerprint(known, engine, info, codec, _read(request, clip)),
         preset=known["preset"],
         device=engine.device,
-        extras=_extras(request, info, recipe(known)),
+        extras=_extras(request, info, recipe(known, request.asked)),
     )
 
 
@@ -228,7 +262,7 @@ def render_look(
     with open_source(request) as clip:
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
-        text = recipe(facts(engine))
+        text = recipe(facts(engine), request.asked)
         look = None
         for look in _lead_up(clip, engine, moment):
             yield look
@@ -258,7 +292,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
         max_pixels=request.max_pixels,
     )
     engine = masked(engine, request)
-    text = recipe(facts(engine))
+    text = recipe(facts(engine), request.asked)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
     yield Started(VideoInfo(width, height, engine.rate, 1, bits=bits), target.suffix[1:].lower())
@@ -308,6 +342,7 @@ def prepare(
     make_flow: MakeFlow | None = None,
     max_pixels: int = MAX_PIXELS,
     fit: Fit = np.asarray,
+    extractor: AnyExtractor | None = None,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render.
 
@@ -326,6 +361,7 @@ def prepare(
         sound=sound,
         flow=make_flow and make_flow(chosen),
         props=found,
+        extractor=extractor,
     )
 
 
@@ -453,12 +489,12 @@ def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, An
     return known
 
 
-def recipe(known: Mapping[str, Any]) -> str:
-    """Facts as the JSON text embedded in an output.
+def recipe(known: Mapping[str, Any], asked: str = "") -> str:
+    """Facts as the JSON text embedded in an output; `asked` is what a batch knows it by.
 
     Raises UsageError for a preset too long to be embedded.
     """
-    text = json.dumps(known)
+    text = json.dumps({**known, "asked": asked} if asked else known)
     if len(text) > MAX_RECIPE_BYTES:
         raise UsageError(
             f"the preset takes {len(text)} bytes to embed in the output, at most "
@@ -481,18 +517,21 @@ def open_source(request: VideoRequest) -> Clip:
     )
 
 
-def _engine(request: VideoRequest, info: VideoInfo) -> Engine:
+def _engine(
+    request: VideoRequest, info: VideoInfo, extractor: AnyExtractor | None = None
+) -> Engine:
     refuse_from_nothing(request.preset)
     sound = listen(request.preset, request.source, info)
-    frames: Any = {"frame_count": info.frame_count, "first_index": info.first_index}
     engine = prepare(
         request.look,
         info.rate,
         request.device,
         request.threads,
+        frame_count=info.frame_count,
+        first_index=info.first_index,
         sound=sound,
         make_flow=functools.partial(make_flow, request, info),
         max_pixels=request.max_pixels,
-        **frames,
+        extractor=extractor,
     )
     return masked(engine, request)

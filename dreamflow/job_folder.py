@@ -4,6 +4,7 @@
     fingerprint.json   what the pictures hang on; a render goes on only where all of it is the same
     preset.yaml        the preset with every value spelled out, for people
     journal            a line for each finished chunk, see `journal`
+    journal-000012     the same of a part that a worker makes by itself, from that chunk on
     000003.video       a chunk: a run of frames of fixed length, encoded
     000003.aside       frames of it that are needed again
     000003.state       the state after its last frame, see `checkpoint`; some of them are kept
@@ -40,11 +41,15 @@ KEPT_STATES = 8
 """Every so many chunks a state is kept for good, to go on from should a chunk get lost; besides the
 last two, for the last chunk is the likeliest to."""
 
-_LOCK, _PLACED = "lock", "placed"
+_LOCK, _PLACED, _JOURNAL = "lock", "placed", "journal"
 _MAX_NAME_BYTES = 255
 _MAX_FINGERPRINT_BYTES = 1 << 20
 _CHANGES_TOLD = 4
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+
+
+def _part_name(part: int | str) -> str:
+    return f"{_JOURNAL}-{part:06}" if isinstance(part, int) else f"{_JOURNAL}-{part}"
 
 
 def folder_of(target: Path) -> Path:
@@ -60,24 +65,38 @@ class JobFolder:
     What an earlier render of the same `fingerprint` finished is taken over, if it is still as it
     was. The folder stays where something in it is worth keeping; `done` ends its life.
 
+    Several processes can make parts of one output: whoever sent for them has the lock (`held`, see
+    `Hold`), and each with a `part`, the number of its first chunk, has a journal of its own.
+
     Raises StoppedError while another process has it, ChangedError for another fingerprint, unless
     `restart` discards what there is.
     """
 
     def __init__(
-        self, target: Path, fingerprint: Fingerprint, *, preset: str, restart: bool = False
+        self,
+        target: Path,
+        fingerprint: Fingerprint,
+        *,
+        preset: str,
+        restart: bool = False,
+        held: bool = False,
+        part: int | None = None,
     ) -> None:
         self.path = folder_of(target)
         self._target, self._fingerprint, self._preset = target, fingerprint, preset
-        self._restart = restart
+        self._restart, self._held, self._part = restart, held, part
 
     def __enter__(self) -> Self:
+        if self._part is not None:
+            with _as_storage_error(self.path):
+                self._join_in(self._part)
+            return self
         with _as_storage_error(self.path):
-            self._lock = _locked(self.path, self._target)
+            self._lock = None if self._held else _locked(self.path, self._target)
             try:
                 self._take_over()
             except BaseException:
-                os.close(self._lock)
+                self._unlock()
                 raise
         return self
 
@@ -87,9 +106,15 @@ class JobFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._journal.entries and not self.is_placed:
+        if self._part is not None:
+            return
+        if not (self._journal.entries or self.is_placed or self._held):
             self.discard()
-        os.close(self._lock)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
 
     def discard(self) -> None:
         """Remove the folder; what is known of an output that is in its place goes last."""
@@ -154,7 +179,8 @@ class JobFolder:
             discard(self.file(chunk, kind))
             place(path, self.file(chunk, kind))
         self._journal.append(Entry(chunk, seals))
-        self._drop_states()
+        for number in (chunk - 2, chunk - 1, chunk):
+            self._drop_state(number)
 
     def state_before(self, chunk: int) -> int | None:
         """The last chunk before `chunk` whose state is there and whole; None if there is none."""
@@ -168,28 +194,47 @@ class JobFolder:
                 path.unlink()
         return None
 
-    def _drop_states(self) -> None:
-        newest = max(self.finished)
-        for path in self.path.glob("*.state"):
-            number = int(path.stem) if path.stem.isdecimal() else newest
-            if number < newest - 1 and (number + 1) % KEPT_STATES:
-                path.unlink()
+    def _drop_state(self, number: int) -> None:
+        """Remove a state that nothing goes on from, unless it is one of those that are kept."""
+        following = {number, number + 1, number + 2}
+        if following <= self.finished and (number + 1) % KEPT_STATES:
+            self.file(number, "state").unlink(missing_ok=True)
 
     # ── what was here before ──
 
+    def _join_in(self, part: int) -> None:
+        """Know what this part and all renders before have finished; who joins it looks at it."""
+        self._journal = Journal(self.path / _part_name(part))
+        self._compare()
+        for chunk, entry in Journal(self.path / _JOURNAL).entries.items():
+            self._journal.entries.setdefault(chunk, entry)
+
     def _take_over(self) -> None:
-        self._journal = Journal(self.path / "journal")
-        if not self._restart and (self._journal.entries or self.is_placed):
+        self._journal = Journal(self.path / _JOURNAL)
+        begun = self._journal.entries or self.is_placed or any(self._part_journals())
+        if begun and not self._restart:
             self._compare()
+            self._gather_parts()
             if not self.is_placed:
                 self._forget_damaged()
             for path in self.path.glob(".dreamflow-*"):
                 discard(path)
             return
         self._clear((_LOCK,))
-        self._journal = Journal(self.path / "journal")
+        self._journal = Journal(self.path / _JOURNAL)
         self._write("fingerprint.json", json.dumps(dict(self._fingerprint), indent=1))
         self._write("preset.yaml", self._preset)
+
+    def _part_journals(self) -> list[Path]:
+        return sorted(self.path.glob(_part_name("*")))
+
+    def _gather_parts(self) -> None:
+        """Enter into the journal what parts have finished."""
+        for path in self._part_journals():
+            for chunk, entry in Journal(path).entries.items():
+                if chunk not in self.finished:
+                    self._journal.append(entry)
+            path.unlink()
 
     def _compare(self) -> None:
         known = _read_fingerprint(self.path / "fingerprint.json")
@@ -234,6 +279,25 @@ class JobFolder:
         temporary = temporary_beside(self.path / name)
         temporary.write_text(text, "utf-8")
         place(temporary, self.path / name)
+
+
+class Hold:
+    """The lock on an output's folder, kept for others that make parts of it.
+
+    Raises StoppedError while another process has it.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._path = folder_of(target)
+        with _as_storage_error(self._path):
+            self._lock = _locked(self._path, target)
+
+    def release(self) -> None:
+        """Let go of it; a folder with nothing finished in it goes away."""
+        kept = any(self._path.glob("*.video")) or (self._path / _PLACED).exists()
+        if self._path.exists() and not kept:
+            discard(self._path)
+        os.close(self._lock)
 
 
 def is_placed(target: Path) -> bool:

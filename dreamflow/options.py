@@ -167,6 +167,14 @@ computing_options = _together(
 )
 
 
+_progress_option = click.option(
+    "--progress",
+    type=click.Choice(tuple(VIEWS)),
+    default="auto",
+    show_default=True,
+    help="How to show progress; auto: a bar if stderr is a terminal.",
+)
+
 strength_option = click.option(
     "--strength",
     type=click.FloatRange(0, 2),
@@ -190,13 +198,7 @@ def _rendering_options(preset: str | None, size_help: str) -> Decorator:
         mask_option,
         click.option("--size", type=size_type, metavar="SIZE", help=size_help),
         computing_options,
-        click.option(
-            "--progress",
-            type=click.Choice(tuple(VIEWS)),
-            default="auto",
-            show_default=True,
-            help="How to show progress; auto: a bar if stderr is a terminal.",
-        ),
+        _progress_option,
         voice,
     )
 
@@ -380,4 +382,71 @@ span_options = _together(
         metavar="RATE",
         help="Frame rate of the render.  [default: that of CLIP, else the preset's reference_fps]",
     ),
+)
+
+batch_options = _together(
+    click.option("--dry-run", is_flag=True, help="Only show what would be rendered, at what cost."),
+    click.option(
+        *("-o", "--output", "output_folder"),
+        type=PATH,
+        metavar="DIR",
+        help="Folder that results are named from.  [default: that of MANIFEST]",
+    ),
+    click.option(
+        *("--report", "report_file"),
+        type=PATH,
+        metavar="FILE",
+        help="Where to tell how it went.  [default: report.json in that folder]",
+    ),
+    click.option(
+        "--watch",
+        type=PATH,
+        metavar="FOLDER",
+        help="Render what is dropped in there, by the jobs of MANIFEST, until stopped.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="Workers at a time.  [default: as many as the CPUs allow; on a GPU 1]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="CPU threads of each worker; equal pictures need equal threads.  [default: 1, more"
+        " where there are over 8 CPUs]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(("auto", "cpu", "cuda", "mps")),
+        help="Where to compute.  [default: auto, the fastest there is]",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Refuse pictures of more pixels than this.  [default: 64000000]",
+    ),
+    click.option(
+        "--ray",
+        metavar="local|auto|ADDRESS",
+        help="Render on a Ray cluster: one of this machine alone, the one it is in, or that at"
+        " ADDRESS. Takes the extra `ray`.",
+    ),
+    click.option(
+        "--gpus",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="N",
+        help="GPUs of each Ray worker; 0.5 lets two share one.  [default: none]",
+    ),
+    click.option(
+        "--restart",
+        is_flag=True,
+        help="Begin anew what an earlier run left unfinished.",
+    ),
+    stall_option,
+    _progress_option,
+    voice,
 )

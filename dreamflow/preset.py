@@ -7,12 +7,11 @@ a value came from. A setting that moves over the render (see `schedule`) is kept
 ones as a curve, and is a plain number in what `Preset.at` returns. Free of torch.
 """
 
-import difflib
 import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,16 @@ from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeVar
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
-from dreamflow import cycles, settings
+from dreamflow import complaints, cycles, settings
+from dreamflow.complaints import (
+    arms,
+    did_you_mean,
+    locate,
+    nearest,
+    printable,
+    schema_at,
+    set_mark,
+)
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.settings import (
     MOVING_MASKS,
@@ -212,7 +220,7 @@ class Preset(Stage):
         sound: "SoundCurves | None",
     ) -> tuple[float, ...]:
         """The curve's number for each frame, whole where the setting is."""
-        schema = _schema_at(_steps(path))
+        schema = schema_at(_schema(), _steps(path))
         whole = schema["type"] == "integer"
         try:
             values = curve.over(frame_count, fps, self.seed, sound)
@@ -268,7 +276,7 @@ class Preset(Stage):
                 raise PresetError("\n".join([heard, *caret])) from None
 
     def _refuse_keys_out_of_range(self, path: str, curve: "Curve") -> None:
-        schema = _schema_at(_steps(path))
+        schema = schema_at(_schema(), _steps(path))
         for key in curve.keys:
             number = key.expression.number
             if number is None or schema["minimum"] <= number <= schema["maximum"]:
@@ -284,7 +292,7 @@ class Preset(Stage):
         `text` goes on behind the path's name; `entry` is the key at fault in a curve's mapping.
         """
         mark = self._places.get(f"{path}.{entry}", self._places.get(path))
-        if mark is None or mark == _set_mark(path):
+        if mark is None or mark == set_mark(path):
             return PresetError(f"{mark or path}{text}")
         return PresetError(f"{mark}: {path}{text}")
 
@@ -305,6 +313,10 @@ class Preset(Stage):
         preset._curves = {}
         preset._tracks = {}
         return preset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as YAML, for curves hold functions; another process reads them again."""
+        return revived, (dump(self),)
 
 
 def _with_value(value: Any, path: list[str], given: float | str) -> Any:
@@ -349,6 +361,39 @@ def load_with_origins(
     return preset, {path: _origin(tree, path) for path in _leaves(preset)}
 
 
+def load_under(name_or_path: str, changes: Many[Mapping], file: Path) -> Preset:
+    """A preset with the settings in mappings of another `file` laid on it, one after the other.
+
+    Their keys are those of a preset or dotted, as in `dream.octaves: 3`; the files they name are
+    beside `file`. What is wrong with them is complained of where it stands. Raises PresetError with
+    one line for each thing wrong.
+    """
+    problems: list[Problem] = []
+    tree = _read_levels(_find(name_or_path), problems)
+    source = _Source(file, str(file))
+    for change in changes:
+        change = _with_weights_found(change, source, problems)
+        for key in _FILES:
+            change = _with_file_found(change, key, source, problems)
+        change = _with_objectives_found(change, source, problems)
+        for key, value in change.entries.items():
+            steps = _any_index(key.split("."))
+            value = _curves_whole(value, tuple(steps))
+            tree = _changed(tree, key, value, change.keys[key], problems)
+    return _validated(_cycles_spelled_out(tree, problems), problems)
+
+
+def revived(text: str) -> Preset:
+    """The preset that `dump` gave as `text`, the files it names taken as they are.
+
+    For what this program wrote itself: a preset from elsewhere is to be `load`ed.
+    """
+    problems: list[Problem] = []
+    tree = compose(text, "preset", problems)
+    assert isinstance(tree, Mapping)
+    return _validated(_curves_whole(tree), problems)
+
+
 @dataclass(frozen=True)
 class _Source:
     """A preset file and what messages call it."""
@@ -364,7 +409,7 @@ class _Source:
 def _find(name_or_path: str) -> _Source:
     """A path if it looks like one (a separator or .yaml), else the name of a shipped preset."""
     if _is_file_name(name_or_path):
-        return _Source(Path(name_or_path), _printable(name_or_path))
+        return _Source(Path(name_or_path), printable(name_or_path))
     return _find_shipped(name_or_path)
 
 
@@ -377,13 +422,9 @@ def _find_shipped(name: str) -> _Source:
     if name in paths:
         return _Source(paths[name], paths[name].name)
     raise PresetError(
-        f"unknown preset {quoted(name)}{_did_you_mean(_nearest(name, list(paths)))}; "
+        f"unknown preset {quoted(name)}{did_you_mean(nearest(name, list(paths)))}; "
         "`dreamflow presets list` shows all, a file is given as ./NAME.yaml"
     )
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _read_levels(source: _Source, problems: list[Problem]) -> Mapping:
@@ -440,7 +481,7 @@ def _named_parent(node: Node, child: _Source) -> _Source:
     path = child.path.parent / text
     if not os.path.isfile(path):  # Path.is_file() raises on names too long to exist
         raise PresetError(f"there is no file {quoted(text)} beside {child.shown}")
-    shown = str(Path(child.shown).parent / _printable(text))
+    shown = str(Path(child.shown).parent / printable(text))
     return _Source(path, shown)
 
 
@@ -528,11 +569,18 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
     key, equals, text = override.partition("=")
     if not (key and equals):
         raise UsageError(
-            f"--set {_printable(override)}: write KEY=VALUE, as in --set dream.octaves=3"
+            f"--set {printable(override)}: write KEY=VALUE, as in --set dream.octaves=3"
         )
-    mark = _set_mark(key)
+    mark = set_mark(key)
+    value = _override_value(key.split("."), text, mark, problems)
+    return _changed(tree, key, value, mark, problems)
+
+
+def _changed(
+    tree: Mapping, key: str, value: Node | None, mark: Mark, problems: list[Problem]
+) -> Mapping:
+    """The tree with `value` laid on what is at the dotted `key`, or a problem."""
     path = key.split(".")
-    value = _override_value(path, text, mark, problems)
     try:
         if value is None:
             raise PresetError("the value is missing")
@@ -548,16 +596,16 @@ def _overridden(tree: Mapping, override: str, problems: list[Problem]) -> Mappin
 
 def _override_value(path: list[str], text: str, mark: Mark, problems: list[Problem]) -> Node | None:
     """A curve's text is taken whole: to YAML, `0: (1), 60: (3)` would be something else."""
-    # Any index does to tell what moves; one of 5,000 digits is refused later.
-    steps = [0 if step.isdecimal() else step for step in path[:MAX_DEPTH]]
+    steps = _any_index(path)
     if _moves(steps) and text.isprintable() and _KEYFRAMES.match(text):
         return Scalar(mark, text, text)
     value = compose(text, mark.source, problems, positions=False)
     return None if value is None else _curves_whole(value, tuple(steps))
 
 
-def _set_mark(key: str) -> Mark:
-    return Mark(f"--set {_printable(key)}")
+def _any_index(path: list[str]) -> list[int | str]:
+    """The path with 0 for all indices, which will do to tell what moves; they may be too long."""
+    return [0 if step.isdecimal() else step for step in path[:MAX_DEPTH]]
 
 
 def _placed(node: Node, path: list[str], value: Node, mark: Mark) -> Any:
@@ -620,7 +668,7 @@ def _octaves_missed(preset: Preset, tree: Mapping) -> Iterator[Problem]:
         chosen = () if objective.octaves == "all" else objective.octaves
         for at, octave in enumerate(chosen):
             if octave >= count:
-                path, node, _ = _locate(tree, ("objectives", index, "octaves", at))
+                path, node, _ = locate(tree, ("objectives", index, "octaves", at))
                 name = ".".join(map(str, path))
                 wanted = f"from 0 (full size) to {count - 1}, as {most} is {count}{by}"
                 yield Problem(node.mark, f"{name}: must be {wanted}, not {octave}")
@@ -631,7 +679,7 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
     places = _Places()
     for path in _leaves(preset):
         steps = _steps(path)
-        found, node, _ = _locate(tree, tuple(steps))
+        found, node, _ = locate(tree, tuple(steps))
         if len(found) < len(steps):
             continue
         places[path] = node.mark
@@ -641,107 +689,18 @@ def _places(preset: Preset, tree: Mapping) -> _Places:
 
 
 def _causes(error: ValidationError, tree: Mapping, outer: "Steps" = ()) -> list[Any]:
-    """What pydantic found in what stands at `outer`, less what it says of lists as a whole.
-
-    That one is too short, or is no word such as `all`, follows from items that are not valid.
-    """
-    found: list[Any] = error.errors(include_url=False)
-    paths: list[Steps] = []
-    for each in found:
-        inner = (step for step in each["loc"] if step not in TAGS)
-        each["loc"] = (*outer, *inner)
-        paths.append(tuple(_locate(tree, each["loc"])[0]))
-    holders = {path[:at] for path in paths for at in range(len(path))}
-
-    def follows(each: Any, path: Steps) -> bool:
-        is_list = isinstance(_locate(tree, path)[1], Sequence)
-        return is_list and path in holders and each["type"] != "too_long"
-
-    return [each for each, path in zip(found, paths, strict=True) if not follows(each, path)]
+    return complaints.causes(error, tree, outer, TAGS)
 
 
 def _explained(error: Any, tree: Mapping) -> Problem:
-    """A pydantic error as a person would put it, at the place it is about."""
-    path, node, mark = _locate(tree, error["loc"])
-    name = ".".join(map(str, path))
-    if error["type"] == "extra_forbidden":
-        return Problem(mark, _unknown_key(path, tree))
-    if error["type"] == "missing":
-        missing = [*path, error["loc"][len(path)]]
-        text = f"{'.'.join(map(str, missing))} is missing; give {_allowed(missing)}"
-        return Problem(node.mark, text)
-    if error["type"] == "value_error":
-        text = str(error["ctx"]["error"])
-    else:
-        what = written(node)
-        if error["type"] in ("too_short", "too_long") and isinstance(node, Sequence) and node.items:
-            what = f"a list of {len(node.items)}"
-        if error["type"] == "int_type" and isinstance(node, Scalar) and _is_whole(node.value):
-            what = f"{what}: write it without a point"
-        text = f"must be {_allowed(path)}, not {what}"
-    said = not name or node.mark == _set_mark(name)
-    return Problem(node.mark, text if said else f"{name}: {text}")
+    return complaints.explained(error, tree, _schema(), _alike)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer()
-
-
-def _locate(tree: Mapping, loc: tuple[int | str, ...]) -> tuple[list[int | str], Node, Mark]:
-    """How far `loc` leads into the tree: the path, the node there, where its key stands."""
-    path: list[int | str] = []
-    node: Node = tree
-    mark = tree.mark
-    for step in loc:
-        if isinstance(node, Mapping) and step in node.entries:
-            node, mark = node.entries[str(step)], node.keys[str(step)]
-        elif isinstance(node, Sequence) and isinstance(step, int):
-            node = node.items[step]
-            mark = node.mark
-        elif isinstance(node, Sequence):
-            continue  # pydantic's name for what a setting may be, here a list
-        else:
-            break  # a key that is missing, or such a name for what is no list
-        path.append(step)
-    return path, node, mark
-
-
-def _unknown_key(path: list[int | str], tree: Mapping) -> str:
-    *outer, last = path
-    key = str(last)
-    arms = _arms(_schema_at(outer))
-    _, holder, _ = _locate(tree, tuple(outer))
-    beside = holder.entries.keys() if isinstance(holder, Mapping) else set()
-    known = _meant([arm for arm in arms if key not in arm], beside)
-    allowed = f" (allowed: {', '.join(known)})"
-    others = {name for arm in arms if key in arm for name in arm}
-    if others and (rivals := (set(known) - others) & beside):
-        rival = next(name for name in known if name in rivals)
-        return f"key {quoted(key)} does not go with {quoted(rival)}{allowed}"
-    rows = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
-    near = [row for row in rows if row != _key(path)] or _nearest(key, known)[:1]
-    near = near or _nearest(key, [name for arm in arms for name in arm])[:1]
-    return f"unknown key {quoted(key)}{_did_you_mean(near) or allowed}"
-
-
-def _meant(arms: list[dict[str, Any]], keys: Iterable[str]) -> list[str]:
-    """The keys of what a mapping shares most with, of all it may be; of all if it shares none."""
-    shared = [len(arm.keys() & keys) for arm in arms]
-    best = [arms[shared.index(max(shared))]] if any(shared) else arms
-    return list(dict.fromkeys(key for arm in best for key in arm))
-
-
-def _nearest(word: str, known: list[str]) -> list[str]:
-    return difflib.get_close_matches(word[:100], known, n=3)
-
-
-def _did_you_mean(names: list[str]) -> str:
-    return f" (did you mean {' or '.join(map(repr, names))}?)" if names else ""
-
-
-def _allowed(path: list[int | str]) -> str:
-    schema = _schema_at(path)
-    return settings.allowed(schema, schema.get("unit", ""))
+def _alike(path: list[int | str], known: list[str]) -> list[str]:
+    """A setting of that name elsewhere in a preset, else what is spelled like it here."""
+    key = str(path[-1])
+    elsewhere = [row.key for row in settings_table() if row.key.endswith(f".{key}")]
+    return [row for row in elsewhere if row != _key(path)] or nearest(key, known, most=1)
 
 
 # ── cycles ───────────────────────────────────────────────────────────────────────────────────────
@@ -888,7 +847,7 @@ def _read_curve(
         at = node
         if isinstance(node, Mapping) and error.entry in node.entries:
             at = node.entries[error.entry]
-        text = str(error) if node.mark == _set_mark(path) else f"{path}: {error}"
+        text = str(error) if node.mark == set_mark(path) else f"{path}: {error}"
         problems.append(Problem(at.mark, text))
 
 
@@ -898,45 +857,10 @@ def _read_curve(
 @functools.cache
 def _schema() -> dict[str, Any]:
     """The JSON Schema that pydantic derives from the settings classes, without references."""
-    schema = Preset.model_json_schema()
-    definitions = schema.pop("$defs")
-
-    def inlined(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inlined(item) for item in part]
-        if not isinstance(part, dict):
-            return part
-        name = part.get("$ref", "").rpartition("/")[2]
-        own = {_choice(key): inlined(value) for key, value in part.items() if key != "$ref"}
-        return {**inlined(definitions[name]), **own} if name else own
-
-    schema = inlined(schema)
-    listed = schema["properties"]["objectives"]
-    cycle = Cycle.model_json_schema()
-    definitions = cycle.pop("$defs")
-    listed["items"]["anyOf"].append(inlined(cycle))
+    schema = complaints.inlined(Preset.model_json_schema())
+    cycle = complaints.inlined(Cycle.model_json_schema())
+    schema["properties"]["objectives"]["items"]["anyOf"].append(cycle)
     return schema
-
-
-def _choice(key: str) -> str:
-    """pydantic says `oneOf` where it knows which; one word for all choices does."""
-    return "anyOf" if key == "oneOf" else key
-
-
-def _schema_at(path: list[int | str]) -> dict[str, Any]:
-    """The part of the JSON Schema about one setting."""
-    schema = _schema()
-    for step in path:
-        if isinstance(step, int):
-            schema = next(arm for arm in schema.get("anyOf", [schema]) if "items" in arm)["items"]
-        else:
-            schema = next(arm for arm in _arms(schema) if step in arm)[step]
-    return schema
-
-
-def _arms(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The properties of each mapping that a setting may be."""
-    return [arm["properties"] for arm in schema.get("anyOf", [schema]) if "properties" in arm]
 
 
 def json_schema() -> dict[str, Any]:
@@ -1016,7 +940,7 @@ def _rows(properties: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
         unit, default = part.get("unit", ""), str(part.get("default", ""))
         moves = "yes" if part.get("moves") else ""
         yield SettingRow(key, settings.allowed(part), unit, default, part["description"], moves)
-        for arm in _arms(part.get("items", {})):
+        for arm in arms(part.get("items", {})):
             yield from _rows(arm, f"{key}[].")
 
 
@@ -1105,7 +1029,7 @@ def _named_from(home: _Source, key: str, file: str) -> str:
         logger.warning(
             "%s: %s is outside the preset's folder, where no preset may name it: "
             "give it with --set again",
-            *(key, _printable(file)),
+            *(key, printable(file)),
         )
         return file
     return name
@@ -1183,7 +1107,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[str]:
 
 def _origin(tree: Mapping, path: str) -> str:
     steps = _steps(path)
-    found, node, _ = _locate(tree, tuple(steps))
+    found, node, _ = locate(tree, tuple(steps))
     if len(found) < len(steps):
         return "default"
     return f"{node.mark.source}:{node.mark.line}" if node.mark.line else _BY_OVERRIDE

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -241,16 +240,16 @@ def render_preview(
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
-        frames: Any = {"frame_count": info.frame_count, "first_index": info.first_index}
         engine = prepare(
             request.look,
             info.rate,
             request.device,
             request.threads,
+            frame_count=info.frame_count,
+            first_index=info.first_index,
             sound=sound,
             make_flow=partial(make_flow, request, info),
             max_pixels=request.max_pixels,
-            **frames,
         )
         engine = masked(engine, request)
         draft = temporary_beside(Path(request.target))

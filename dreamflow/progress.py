@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dreamflow.batch import Batch, Item
     from dreamflow.film import Finished, Saved, Started
     from dreamflow.render import RenderedFrame
     from dreamflow.settings import AnyObjective
@@ -233,6 +235,100 @@ VIEWS: dict[str, Callable[[], AbstractContextManager[Show]]] = {
     "bar": _bar,
     "json": _json_lines,
     "none": _silent,
+}
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────
+
+ShowItem = Callable[["Item", "Batch"], None]
+
+
+def batch_view(kind: str) -> AbstractContextManager[ShowItem]:
+    """The view called `kind` for the renders of a batch, all in one display."""
+    return _BATCH_VIEWS[kind]()
+
+
+@contextmanager
+def _silent_batch() -> Iterator[ShowItem]:
+    yield lambda _item, _batch: None
+
+
+def _automatic_batch() -> AbstractContextManager[ShowItem]:
+    return _batch_bars() if sys.stderr.isatty() else _silent_batch()
+
+
+def _batch_bars() -> AbstractContextManager[ShowItem]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    animated = console.is_terminal and not console.is_dumb_terminal
+    return _moving_bars(console) if animated else _batch_lines()
+
+
+@contextmanager
+def _batch_lines() -> Iterator[ShowItem]:
+    """A line whenever a render begins or ends."""
+    told: dict[int, str] = {}
+
+    def show(item: Item, batch: Batch) -> None:
+        if told.get(item.number) != item.state:
+            told[item.number] = item.state
+            print(f"{batch.standing()}  {_told(item)}", file=sys.stderr, flush=True)
+
+    yield show
+
+
+def _told(item: Item) -> str:
+    cause = f": {item.cause}" if item.cause else ""
+    return printable(f"{item.render.entry.output}: {item.state}{cause}")
+
+
+@contextmanager
+def _moving_bars(console: Console) -> Iterator[ShowItem]:
+    """A bar for the whole batch, and one for each render that is being made."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+    from rich.table import Column
+
+    text = TextColumn(
+        "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+    )
+    columns = [BarColumn(bar_width=20), text] if console.width >= _WIDE else [text]
+    bars: dict[int, TaskID] = {}
+    with Progress(*columns, console=console, refresh_per_second=4, redirect_stdout=False) as shown:
+        whole = shown.add_task("", total=None)
+
+        def show(item: Item, batch: Batch) -> None:
+            done, total = batch.frames()
+            shown.update(whole, completed=done, total=total, description=batch.standing())
+            if item.state == "running":
+                bar = bars.get(item.number) or shown.add_task("")
+                bars[item.number] = bar
+                frames = item.frames_to_come or None
+                name = printable(Path(item.render.entry.output).name)
+                words = f"{item.frames_done}/{frames or '?'}  {name}"
+                shown.update(bar, completed=item.frames_done, total=frames, description=words)
+            elif item.number in bars:
+                shown.remove_task(bars.pop(item.number))
+                shown.print(_told(item), markup=False, highlight=False)
+
+        yield show
+
+
+@contextmanager
+def _json_batch() -> Iterator[ShowItem]:
+    """The report's facts about a render on a line of stdout, whenever they have changed."""
+
+    def show(item: Item, batch: Batch) -> None:
+        write_out(json.dumps({"event": item.state, **item.facts()}))
+
+    yield show
+
+
+_BATCH_VIEWS: dict[str, Callable[[], AbstractContextManager[ShowItem]]] = {
+    "auto": _automatic_batch,
+    "bar": _batch_bars,
+    "json": _json_batch,
+    "none": _silent_batch,
 }
 
 

@@ -197,7 +197,10 @@ def _film(request: ZoomRequest, course: Course, array: Array, engine: Engine, co
         fingerprint=fingerprint(known, engine, info, codec, ()),
         preset=known["preset"],
         device=engine.device,
-        extras={"soundtrack": request.soundtrack, "metadata": {"dreamflow": recipe(known)}},
+        extras={
+            "soundtrack": request.soundtrack,
+            "metadata": {"dreamflow": recipe(known, request.asked)},
+        },
         lead=course.lead,
         dreamed=course.lead + course.dreamed,
         aside=course.aside,

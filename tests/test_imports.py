@@ -17,10 +17,11 @@ ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
-    "running": {"caption", "checkpoint", "compare", "film", "heatmap_job", "job", "job_folder",
-                "journal", "measure", "network_sheets", "plots", "preview", "props", "render",
-                "report", "sheets", "stage", "zoom", "zoom_job", "zoom_preview"},
-    "description": {"cycles", "preset", "strict_yaml"},
+    "running": {"batch", "caption", "checkpoint", "compare", "film", "heatmap_job", "job",
+                "job_folder", "journal", "measure", "network_sheets", "plan", "plots", "preview",
+                "props", "ray_engine", "render", "report", "sheets", "stage", "watch", "work",
+                "workers", "zoom", "zoom_job", "zoom_preview"},
+    "description": {"complaints", "cycles", "manifest", "preset", "strict_yaml"},
     "media": {"audio", "flow_cache", "flow_files", "seeds", "shots", "video.colors",
               "video.ffmpeg", "video.limits", "video.probe",
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
@@ -35,8 +36,8 @@ LAYERS = {
 
 PRINTERS = {"cli", "progress", "doctor"}
 WITHOUT_TORCH = [
-    "ahead", "classes", "errors", "frames", "schedule", "settings", "strict_yaml", "cycles",
-    "preset", "audio",
+    "ahead", "classes", "complaints", "errors", "frames", "schedule", "settings", "strict_yaml",
+    "cycles", "manifest", "preset", "audio",
 ]  # fmt: skip
 
 

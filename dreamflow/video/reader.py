@@ -290,7 +290,9 @@ class _Gaps:
         self._reported.add(index)
         where = f"{self._source.path}: frame {index} at {float(self._source.time_of(index)):.3f} s"
         if self._strict:
-            raise BadMediaError(f"{where} cannot be read")
+            error = BadMediaError(f"{where} cannot be read")
+            error.frame = index
+            raise error
         if len(self._reported) <= WARNINGS_PER_CLIP:
             logger.warning("%s cannot be read; the frame before stands in", where)
 

@@ -1,0 +1,124 @@
+"""Batches as a user runs them: stopped in all ways there are, and fed while they run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from dreamflow.video.reader import open_clip
+
+QUICK = "set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch, clip_path):
+    """A folder with a clip of 24 frames and a picture."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip_path, "a.mp4")
+    shutil.copy(ROOT / "samples" / "coffee.jpg", "cup.jpg")
+    return tmp_path
+
+
+def write(text):
+    Path("night.yaml").write_text(text, encoding="utf-8")
+
+
+def pictures(path):
+    with open_clip(path) as clip:
+        return [frame.tobytes() for frame in clip.frames()]
+
+
+def children_of(pid):
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+def is_gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_batch_leaves_no_process_and_is_finished_by_the_next(
+    night, dreamflow, long_clip, number
+):
+    shutil.copy(long_clip, "long.mp4")
+    text = f"jobs: [{{input: [a.mp4, long.mp4], output: 'out/{{stem}}.mp4', {QUICK}}}]"
+    write(text)
+    words = ["batch", "night.yaml", "--workers", "2", "--threads", "1", "--progress", "json"]
+    process = dreamflow.start(*words, cwd=night)
+    for line in process.stdout:
+        if json.loads(line).get("frames_done", 0) >= 3:
+            break
+    children = children_of(process.pid)
+    assert children
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    until = time.monotonic() + 60
+    while not all(map(is_gone, children)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(is_gone, children))
+    if number != signal.SIGKILL:
+        assert err.count("error:") == 1
+        assert "run the same command to go on" in err
+        states = {job["state"] for job in json.loads(Path("report.json").read_text())["jobs"]}
+        assert states <= {"stopped", "waiting", "finished"}
+    again = dreamflow(*words, cwd=night)
+    assert again.returncode == 0, again.stderr
+    assert len(pictures("out/long.mp4")) == 400
+
+
+@pytest.mark.slow
+def test_what_is_dropped_into_a_watched_folder_is_rendered_when_it_is_whole(night, dreamflow):
+    write(f"""
+defaults: {{{QUICK}}}
+jobs:
+  - {{input: anything, end: 3f, output: "out/{{stem}}.mp4"}}
+  - {{kind: image, input: anything, size: 64, output: "out/{{stem}}.png"}}
+""")
+    drop = night / "drop"
+    drop.mkdir()
+    process = dreamflow.start(
+        *("batch", "night.yaml", "--watch", "drop", "--workers", "1", "--progress", "none"),
+        cwd=night,
+    )
+    try:
+        data = Path("a.mp4").read_bytes()
+        with open(drop / "slow.mp4", "wb") as file:
+            for at in range(0, len(data), len(data) // 4 + 1):
+                file.write(data[at : at + len(data) // 4 + 1])
+                file.flush()
+                time.sleep(0.7)
+        shutil.copy("cup.jpg", drop)
+        (drop / "noise.mp4").write_bytes(bytes(1000))
+        (drop / "notes.txt").write_text("not a clip")
+        wanted = [night / "out" / "slow.mp4", night / "out" / "cup.png"]
+        until = time.monotonic() + 200
+        while not all(path.exists() for path in wanted) and time.monotonic() < until:
+            time.sleep(0.2)
+        time.sleep(1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert len(pictures("out/slow.mp4")) == 3
+    assert sorted(path.name for path in (night / "out").iterdir()) == ["cup.png", "slow.mp4"]
+    assert "noise.mp4" in err

@@ -1,0 +1,180 @@
+"""Batches on Ray: the same pictures as on one machine, whatever becomes of a node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dreamflow import batch, manifest, plan, ray_engine
+from dreamflow.batch import Batch
+from dreamflow.film import Conditions
+from dreamflow.ray_engine import BUNDLE_SECONDS, RayPool, bundled
+from dreamflow.video.reader import open_clip
+from dreamflow.work import Advanced, Began, Done, Failed
+from dreamflow.workers import LocalPool
+
+MANIFEST = """
+jobs:
+  - input: long.mp4
+    end: 200f
+    output: NAME/film.mp4
+    set: {shots: [47, 90, 140], dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}
+  - {kind: zoom, noise: pink, frames: 60, size: 64x48, output: NAME/zoom.mp4}
+"""
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch, media):
+    """A folder with a clip of three cuts, and the items of a manifest over it."""
+    monkeypatch.chdir(tmp_path)
+    source = "testsrc2=s=96x64:r=25:d=9"
+    long = media.draw(
+        "long.mp4", *("-f", "lavfi", "-i", source, "-frames:v", "220", "-pix_fmt", "yuv420p")
+    )
+    shutil.copy(long, "long.mp4")
+
+    def items(name):
+        Path("night.yaml").write_text(MANIFEST.replace("NAME", name), encoding="utf-8")
+        entries = manifest.read(Path("night.yaml"))
+        return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
+
+    return items
+
+
+@pytest.fixture
+def cluster():
+    """A head that only directs, and two nodes with one CPU each."""
+    ray_engine.load()
+    from ray.cluster_utils import Cluster
+
+    memory = 80 << 20
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory}
+    )
+    made.workers = [made.add_node(num_cpus=1, object_store_memory=memory) for _ in range(2)]
+    yield made
+    made.shutdown()
+
+
+def spent(pool, items, watch=lambda item: None):
+    night = Batch(pool, least_part=40)
+    with pool:
+        night.add(items)
+        for item in night.run():
+            watch(item)
+    night.stop()
+    return night
+
+
+def pictures(path):
+    with open_clip(path) as clip:
+        return [frame.tobytes() for frame in clip.frames()]
+
+
+def by_hand(night, name="local"):
+    """The pictures of a run on this machine alone."""
+    spent(LocalPool(2), night(name))
+    return [pictures(f"{name}/film.mp4"), pictures(f"{name}/zoom.mp4")]
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_pictures_of_two_processes_here(night, cluster):
+    wanted = by_hand(night)
+    done = spent(RayPool(cluster.address, threads=1), night("ray"))
+    assert [item.state for item in done.items] == ["finished", "finished"]
+    assert [item.tries for item in done.items] == [1, 1]
+    assert [pictures("ray/film.mp4"), pictures("ray/zoom.mp4")] == wanted
+    assert sorted(os.listdir("ray")) == ["film.mp4", "zoom.mp4"]
+
+
+@pytest.mark.slow
+def test_row_33_a_node_that_goes_in_the_middle_of_a_shot_changes_nothing(night, cluster):
+    wanted = by_hand(night)
+    gone: list[threading.Thread] = []
+
+    def remove_one(item):
+        if not gone and sum(each.frames_done > 5 for each in done_so_far.items) == 2:
+            node = cluster.workers.pop()
+            gone.append(threading.Thread(target=cluster.remove_node, args=(node, False)))
+            gone[0].start()
+
+    pool = RayPool(cluster.address, threads=1)
+    done_so_far = Batch(pool, least_part=40)
+    with pool:
+        done_so_far.add(night("ray"))
+        for item in done_so_far.run():
+            remove_one(item)
+    done_so_far.stop()
+    gone[0].join()
+    assert [item.state for item in done_so_far.items] == ["finished", "finished"]
+    assert 2 <= max(item.tries for item in done_so_far.items) <= 3
+    lost = [text for item in done_so_far.items for text in item.warnings if "begun again" in text]
+    assert lost
+    assert [pictures("ray/film.mp4"), pictures("ray/zoom.mp4")] == wanted
+
+
+@pytest.mark.slow
+def test_a_driver_that_was_killed_is_gone_on_from_by_the_same_command(night, tmp_path):
+    wanted = by_hand(night)
+    night("ray")  # writes the manifest
+    words = [sys.executable, "-m", "dreamflow", "batch", "night.yaml", "--ray", "local"]
+    words += ["--workers", "2", "--threads", "1", "--device", "cpu"]
+    driver = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    folder = tmp_path / "ray" / ".film.mp4.dreamflow"
+    until = time.monotonic() + 300
+    while not list(folder.glob("*.video")) and time.monotonic() < until:
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate(timeout=60)
+    before = {path.name: path.stat().st_ino for path in folder.glob("*.video")}
+    assert before
+    again = subprocess.run(words, capture_output=True, text=True, timeout=500)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
+    assert [pictures("ray/film.mp4"), pictures("ray/zoom.mp4")] == wanted
+
+
+# ── what there is without a cluster ──
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path):
+    Path(tmp_path / "night.yaml").write_text("jobs: [{input: a.mp4, output: b.mp4}]")
+    program = (
+        "import sys; sys.modules['ray'] = None; from dreamflow.cli import run; "
+        "sys.exit(run(['batch', 'night.yaml', '--ray', 'auto']))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.returncode == 69
+    assert ran.stderr == "dreamflow: error: --ray needs Ray: pip install 'dreamflow[ray]'\n"
+
+
+def test_a_run_on_this_machine_does_not_know_of_ray():
+    program = (
+        "import sys, dreamflow.cli, dreamflow.batch, dreamflow.workers, dreamflow.watch; "
+        "assert not {'ray', 'dreamflow.ray_engine'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_is_said_is_bundled_and_the_last_word_comes_at_once():
+    words = [Began(3), Advanced(0, 0.1), Advanced(1, 0.1), Done()]
+    assert list(bundled(iter(words))) == [(), tuple(words)]
+
+    def slowly():
+        yield Began(1)
+        time.sleep(BUNDLE_SECONDS)
+        yield Advanced(0, 0.5)
+        yield Failed(65, "broken")
+
+    first, *rest = bundled(slowly())
+    assert first == ()
+    assert rest == [(Began(1), Advanced(0, 0.5)), (Failed(65, "broken"),)]
