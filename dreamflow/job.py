@@ -252,6 +252,14 @@ def _lead_up(
         yield from _dreamed(part, engine, part.info.first_index)
 
 
+def render_frames(request: VideoRequest) -> Generator[RenderedFrame, None, None]:
+    """The frames of a clip as `render_video` would write them, which this does not."""
+    with open_source(request) as clip:
+        engine = _engine(request, clip.info)
+        warn_of_dropped_octaves(engine, (clip.info.height, clip.info.width))
+        yield from _dreamed(clip, engine, clip.info.first_index)
+
+
 def render_look(
     request: VideoRequest, moment: Moment
 ) -> Generator[Started | RenderedFrame | Finished, None, None]:
@@ -279,19 +287,7 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     writer.check_still_target(target, overwrite=request.overwrite)
     _check_inputs_survive(request, [request.source])
     still = _sized(read_still_with_alpha(request.source, max_pixels=request.max_pixels), request)
-    rate = Fraction(request.preset.reference_fps)
-    sound = listen(request.preset, request.source, VideoInfo(1, 1, rate, 1))
-    refuse_motion_masks(request.preset)
-    engine = prepare(
-        request.preset,
-        rate,
-        request.device,
-        request.threads,
-        sound=sound,
-        make_flow=without_motion,
-        max_pixels=request.max_pixels,
-    )
-    engine = masked(engine, request)
+    engine = still_engine(request.preset, request, request.source)
     text = recipe(facts(engine), request.asked)
     height, width, _ = still.pixels.shape
     bits = still.pixels.itemsize * 8
@@ -299,6 +295,23 @@ def render_picture(request: VideoRequest) -> Generator[Started | Finished, None,
     dreamed = dream_still(still, engine)
     write_still(target, dreamed.pixels, metadata=text, alpha=dreamed.alpha)
     yield Finished(request.target, 1, time.monotonic() - began)
+
+
+def still_engine(preset: Preset, conditions: Conditions, source: Path | None = None) -> Engine:
+    """The engine of one picture, which `source` is the file of, with its mask."""
+    rate = Fraction(preset.reference_fps)
+    sound = listen(preset, source, VideoInfo(1, 1, rate, 1))
+    refuse_motion_masks(preset)
+    engine = prepare(
+        preset,
+        rate,
+        conditions.device,
+        conditions.threads,
+        sound=sound,
+        make_flow=without_motion,
+        max_pixels=conditions.max_pixels,
+    )
+    return masked(engine, conditions)
 
 
 def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:

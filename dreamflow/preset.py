@@ -376,11 +376,43 @@ def load_under(name_or_path: str, changes: Many[Mapping], file: Path) -> Preset:
         for key in _FILES:
             change = _with_file_found(change, key, source, problems)
         change = _with_objectives_found(change, source, problems)
-        for key, value in change.entries.items():
-            steps = _any_index(key.split("."))
-            value = _curves_whole(value, tuple(steps))
-            tree = _changed(tree, key, value, change.keys[key], problems)
+        tree = _all_changed(tree, change, problems)
     return _validated(_cycles_spelled_out(tree, problems), problems)
+
+
+def of_values(settings: dict[str, Any], name_or_path: str | None = None) -> Preset:
+    """The preset that plain Python values make, laid on the one of that name or in that file.
+
+    Keys are those of a preset or dotted, as in `{"dream.octaves": 3}`; NumPy's numbers and arrays
+    and paths may stand for lists and texts. Files that the values name are taken as they are.
+    Raises PresetError with one line for each thing wrong.
+    """
+    problems: list[Problem] = []
+    mark = Mark("settings")
+    tree = _read_levels(_find(name_or_path), problems) if name_or_path else Mapping(mark, {}, {})
+    try:
+        text = yaml.dump(_as_plain(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        kind = type(error.args[-1]).__name__
+        raise PresetError(
+            f"settings: a value of type {kind} is no setting: "
+            "give numbers, texts, and lists or mappings of them"
+        ) from None
+    change = compose(text, mark.source, problems, positions=False)
+    assert isinstance(change, Mapping)
+    tree = _all_changed(tree, change, problems)
+    return _validated(_cycles_spelled_out(tree, problems), problems)
+
+
+def _as_plain(value: Any) -> Any:
+    """What YAML has a form for; each part a new one, since what is shared becomes an alias."""
+    if isinstance(value, dict):
+        return {_as_plain(key): _as_plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_plain(part) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def revived(text: str) -> Preset:
@@ -592,6 +624,14 @@ def _changed(
     except PresetError as error:
         problems.append(Problem(mark, str(error)))
         return tree
+
+
+def _all_changed(tree: Mapping, change: Mapping, problems: list[Problem]) -> Mapping:
+    """The tree with every entry of `change`, whose keys may be dotted, laid on it."""
+    for key, value in change.entries.items():
+        value = _curves_whole(value, tuple(_any_index(key.split("."))))
+        tree = _changed(tree, key, value, change.keys[key], problems)
+    return tree
 
 
 def _override_value(path: list[str], text: str, mark: Mark, problems: list[Problem]) -> Node | None:

@@ -102,8 +102,12 @@ def _bar() -> AbstractContextManager[Show]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    animated = console.is_terminal and not console.is_dumb_terminal
-    return _moving_bar(console) if animated else _plain_lines()
+    return _moving_bar(console) if _can_move(console) else _plain_lines()
+
+
+def _can_move(console: Console) -> bool:
+    """A notebook is none: rich takes it for a terminal, and asks for a package to draw in it."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
 
 
 @contextmanager
@@ -261,8 +265,7 @@ def _batch_bars() -> AbstractContextManager[ShowItem]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    animated = console.is_terminal and not console.is_dumb_terminal
-    return _moving_bars(console) if animated else _batch_lines()
+    return _moving_bars(console) if _can_move(console) else _batch_lines()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import dreamflow
 ROOT = Path(dreamflow.__file__).parent
 
 LAYERS = {
+    "Python": {"api"},
     "command line": {"__main__", "cli", "options", "progress", "doctor", "interrupts"},
     "running": {"batch", "caption", "checkpoint", "compare", "film", "heatmap_job", "job",
                 "job_folder", "journal", "measure", "network_sheets", "plan", "plots", "preview",
