@@ -1,8 +1,9 @@
 """dreamflow from Python: what `import dreamflow` gives, over the jobs that the command line runs.
 
 Convention: arrays `[H, W, 3]` RGB, uint8; files by name or `Path`; a look by a preset's name, its
-file, or a `Preset`. What goes wrong is a `DreamflowError`, with a message for people. The examples
-are tests: they run where `clip.mp4` and `still.png` are tiny.
+file, or a `Preset`. What goes wrong is a `DreamflowError`, with a message for people; the options
+that it may name are arguments here (`-y` is `overwrite=True`). The examples are tests: they run
+where `clip.mp4` and `still.png` are tiny.
 """
 
 from __future__ import annotations

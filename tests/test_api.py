@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_the_example_in_each_docstring_works(name, folder):
     assert examples, f"{name} has no example"
     results = [runner.run(test) for test in tests]
     assert sum(result.failed for result in results) == 0
+
+
+def test_the_lines_in_the_readme_work(folder, capsys):
+    readme = (Path(api.__file__).parents[1] / "README.md").read_text("utf-8")
+    (lines,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    exec(lines.replace("samples/clip.mp4", "clip.mp4"), {})
+    assert capsys.readouterr().out.count("(240, 320, 3) uint8") == 3
+    assert Path("dream.mp4").is_file()
+
+
+def test_the_readme_tells_of_every_function():
+    readme = (Path(api.__file__).parents[1] / "README.md").read_text("utf-8")
+    assert [name for name in FUNCTIONS if f"`{name}`" not in readme] == []
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
