@@ -26,7 +26,8 @@ THREADS = 2
 
 @pytest.fixture(scope="module")
 def engine():
-    return prepare(preset.load("base"), Fraction(25), "cpu", THREADS)
+    look = preset.load("base", overrides=["follow.settle=false"])  # all steps, in every frame
+    return prepare(look, Fraction(25), "cpu", THREADS)
 
 
 @pytest.fixture(scope="module")
