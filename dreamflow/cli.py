@@ -112,6 +112,9 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
             return error.exit_code, [_usage(error)]
         case click.Abort():
             return 130, ["stopped"]
+        case MemoryError() | RuntimeError() if _is_for_want_of_memory(error):
+            remedy = "free some, or dream smaller: --size, dream.size, dream.tile"
+            return 75, [f"there is not enough memory ({remedy})"]
         case ImportError():
             hint = "`dreamflow doctor` says what is missing"
             return 69, [f"cannot load {error.name or 'a part of dreamflow'}: {error} ({hint})"]
@@ -120,6 +123,12 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
         case _:
             reason = f"{type(error).__name__}: {error}"
             return 70, [f"internal error ({reason}), run again with --debug"]
+
+
+def _is_for_want_of_memory(error: BaseException) -> bool:
+    """Said by Python, or by torch on a processor or on a GPU."""
+    told = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in told or "out of memory" in told
 
 
 def _usage(error: click.ClickException) -> str:
