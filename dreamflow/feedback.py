@@ -223,16 +223,16 @@ def _carried(
 
     What comes from where the mask is lighter than here is weakened to what may be dreamed here.
     """
-    carried = _pulled(residual, correspondence, move)
+    carried = pulled(residual, correspondence, move)
     if mask is None:
         return carried
     here = mask.at(carried)
-    there = _pulled(here, correspondence, move)
+    there = pulled(here, correspondence, move)
     return carried * (here / there.clamp(min=_LEAST_WEIGHT)).clamp(max=1)
 
 
-def _pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
-    """An image of the last frame on the current one's grid."""
+def pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
+    """An image of the last frame on the current one's grid, after a `move` of the camera."""
     flow = correspondence.flow_to_previous
     if np.array_equal(move.by, STANDING.by):
         return warp.backward(image, flow)

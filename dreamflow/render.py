@@ -151,14 +151,19 @@ class Engine:
             return self
         return replace(self, preset=preset, terms=self.builder.terms(preset.objectives))
 
-    def scene(self, source: Tensor, motion: Mask | None = None) -> Scene:
-        """What a dream on `source`, in which things move as `motion` says, has before it."""
+    def scene(self, source: Tensor, flow: Tensor | None = None, passed: float = 1.0) -> Scene:
+        """What a dream on `source` has before it.
+
+        `flow` is that to a frame before, since which so many reference frames have `passed`;
+        without one nothing moves.
+        """
         named = dict(self.masks)
         wanted = {term.mask for term in self.terms}
         if "luma" in wanted:
             named["luma"] = Mask.of_luma(source)
         if "motion" in wanted:
-            named["motion"] = motion or Mask(torch.zeros_like(source[:, :1]))
+            still = Mask(torch.zeros_like(source[:, :1]))
+            named["motion"] = still if flow is None else Mask.of_motion(flow, passed)
         return Scene(self.gallery, named, self.preset.regularize)
 
     @property
@@ -240,9 +245,8 @@ def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry,
         ripeness = torch.ones_like(dreamed[:, :1])
         learnt = learn(last.engine, last.source, dreamed, last.index)
     else:
-        motion = motion_mask(last.engine, carry, last.source, gap)
         learnt = kept_up(last.engine, known, last.source, last.index)
-        dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt, motion)
+        dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
         ripeness = ripened(last.engine.preset, start.ripeness)
     pasts = ()
     if carry is not None and last.engine.preset.follow.memory > 0:
@@ -392,6 +396,8 @@ class Start:
     image: Tensor
     ripeness: Tensor
     """`[1, 1, h, w]`: see `Carry`; 0 where nothing was carried to."""
+    flow: Tensor
+    """To the frame of the carried dream, `[1, 2, h, w]`."""
 
 
 def start_image(
@@ -415,10 +421,10 @@ def start_image(
     )
     ripeness = arrived.trust
     if carry.ripeness is not None:
-        own = Arrived.of(carry.ripeness, correspondence, settings.softness, move)
-        ripeness = arrived.trust - (1 - own.residual.clamp(0, 1)) * own.trust
+        own = feedback.pulled(carry.ripeness, correspondence, move)
+        ripeness = arrived.trust - (1 - own.clamp(0, 1)) * latest.trust
     image = feedback.laid_on(source, arrived, settings, gap * engine.reference_frames)
-    return Start(image, ripeness)
+    return Start(image, ripeness, correspondence.flow_to_previous)
 
 
 def remembered(
@@ -462,29 +468,19 @@ def dream_on(
     index: int,
     gap: int = 1,
     learnt: Gauge | None = None,
-    motion: Mask | None = None,
 ) -> Tensor:
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
-    preset = engine.preset
+    preset, passed = engine.preset, gap * engine.reference_frames
     settings = gentler(preset)
     harder = 1 + preset.follow.catch_up * (1 - start.ripeness)
     effort = Effort(harder, learnt.targets if learnt else {})
     seed = (preset.seed, index)
     dreamed = dream(
         start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort,
-        scene=engine.scene(source, motion), source=source,
+        scene=engine.scene(source, start.flow, passed), source=source,
     )  # fmt: skip
-    kept = (1 - preset.color.rate) ** (gap * engine.reference_frames)
+    kept = (1 - preset.color.rate) ** passed
     return settle_color(engine, dreamed, source, 1 - kept)
-
-
-def motion_mask(engine: Engine, carry: Carry | None, source: Tensor, gap: int) -> Mask | None:
-    """Where things move since the frame of `carry`, `gap` frames ago; None if nobody asks."""
-    if carry is None or all(term.mask != "motion" for term in engine.terms):
-        return None
-    frames = (carry.index + gap, carry.index)
-    flow = correspond(engine.flow, source, carry.source, frames).flow_to_previous
-    return Mask.of_motion(flow, gap * engine.reference_frames)
 
 
 def ascent(preset: Preset) -> Dream:
