@@ -148,7 +148,7 @@ class FlowMethod(FlowSource):
         self.fingerprint = " ".join(map(str, facts))
 
     def between(self, first: Tensor, second: Tensor, frames: Frames | None = None) -> Tensor:
-        return self._found(*self._seen(first, second), first)
+        return self._found(self._seen(first), self._seen(second), first)
 
     def both_ways(
         self, first: Tensor, second: Tensor, frames: Frames | None = None
@@ -158,7 +158,7 @@ class FlowMethod(FlowSource):
         A search alone leaves part of a second core idle; two at a time take 0.84 of the time of one
         after the other.
         """
-        one, other = self._seen(first, second)
+        one, other = self._seen(first), self._seen(second)
         if self.name not in _BESIDE:
             return self._found(one, other, first), self._found(other, one, second)
         with ThreadPoolExecutor(1) as beside:
@@ -166,9 +166,9 @@ class FlowMethod(FlowSource):
             there = self._found(one, other, first)
         return there, back.result()
 
-    def _seen(self, *images: Tensor) -> list[np.ndarray]:
-        """Images as the search is shown them."""
-        return [_small(rgb(image), self._size) for image in images]
+    def _seen(self, image: Tensor) -> np.ndarray:
+        """An image as the search is shown it."""
+        return _small(rgb(image), self._size)
 
     def _found(self, one: np.ndarray, other: np.ndarray, first: Tensor) -> Tensor:
         """The flow between two pictures, of which the one shows the image `first`."""

@@ -534,7 +534,16 @@ def _engine(
     request: VideoRequest, info: VideoInfo, extractor: AnyExtractor | None = None
 ) -> Engine:
     refuse_from_nothing(request.preset)
-    sound = listen(request.preset, request.source, info)
+    return clip_engine(request, info, listen(request.preset, request.source, info), extractor)
+
+
+def clip_engine(
+    request: VideoRequest,
+    info: VideoInfo,
+    sound: SoundCurves | None,
+    extractor: AnyExtractor | None = None,
+) -> Engine:
+    """The engine of a request's clip, whose sound is heard already (see `listen`)."""
     engine = prepare(
         request.look,
         info.rate,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,10 @@ from dreamflow.job import (
     Finished,
     Started,
     VideoRequest,
+    clip_engine,
     listen,
-    make_flow,
     mask_file,
-    masked,
     open_source,
-    prepare,
     sound_file,
 )
 from dreamflow.plots import Lane, Timeline
@@ -46,8 +43,7 @@ from dreamflow.render import (
     dream_from_scratch,
     shrink,
 )
-from dreamflow.settings import Output
-from dreamflow.stage import Stage, draw_clock, read_lanes, set_stage, tint, write_reading
+from dreamflow.stage import OUTPUT, Stage, draw_clock, read_lanes, set_stage, tint, write_reading
 from dreamflow.video import writer
 from dreamflow.video.reader import Clip
 from dreamflow.video.sequences import is_stills
@@ -65,7 +61,6 @@ proportion.
 MAX_FRAMES = 240
 """A longer clip is shown in three passages, around its stills."""
 
-_OUTPUT = Output(crf=20, speed="veryfast")
 
 # ── the lattice ──────────────────────────────────────────────────────────────────────────────────
 
@@ -231,7 +226,7 @@ def render_preview(
     """
     began = time.monotonic()
     writer.check_target(request.target, overwrite=request.overwrite)
-    codec = writer.codec_for(request.target, _OUTPUT)
+    codec = writer.codec_for(request.target, OUTPUT)
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
@@ -240,18 +235,7 @@ def render_preview(
         info = clip.info
         sound = listen(request.preset, request.source, info)
         timeline = Timeline.of(request.preset, info.frame_count, info.rate, sound)
-        engine = prepare(
-            request.look,
-            info.rate,
-            request.device,
-            request.threads,
-            frame_count=info.frame_count,
-            first_index=info.first_index,
-            sound=sound,
-            make_flow=partial(make_flow, request, info),
-            max_pixels=request.max_pixels,
-        )
-        engine = masked(engine, request)
+        engine = clip_engine(request, info, sound)
         draft = temporary_beside(Path(request.target))
         stack.callback(writer.discard, draft)
         parts = passages(info.frame_count)
@@ -313,15 +297,7 @@ def _encode(
     draft: Path,
 ) -> Iterator[RenderedFrame]:
     engine = _at_size(engine, max(16, max(clip.info.width, clip.info.height) // 2))
-    encoder = writer.Encoder(
-        draft,
-        codec,
-        width=stage.width,
-        height=stage.height,
-        rate=clip.info.rate,
-        settings=_OUTPUT,
-        stall_seconds=request.stall_seconds,
-    )
+    encoder = stage.encoder(draft, codec, request.stall_seconds)
     followed: dict[int, float] = {}
     with encoder:
         for first, stop in parts:

@@ -15,12 +15,16 @@ from torch import Tensor
 from dreamflow import plots, warp
 from dreamflow.frames import Array, VideoInfo
 from dreamflow.plots import FAINT_INK, GROUND, INK, Lane, Strip, Timeline
+from dreamflow.settings import Output
 from dreamflow.video.reader import resized
+from dreamflow.video.writer import Codec, Encoder
 
 Legend = tuple[tuple[str, str], ...]
 """Colours and what they stand for, from the right."""
 
 PLAYHEAD = "#ffffff"
+OUTPUT = Output(crf=20, speed="veryfast")
+"""How any preview is encoded."""
 
 _PAD, _HEAD, _STILL_GAP = 16, 44, 10
 _READING_MARGIN = 10
@@ -45,6 +49,18 @@ class Stage:
     @property
     def frame_count(self) -> int:
         return self.info.frame_count
+
+    def encoder(self, draft: Path, codec: Codec, stall_seconds: float) -> Encoder:
+        """What takes the pictures of a preview."""
+        return Encoder(
+            draft,
+            codec,
+            width=self.width,
+            height=self.height,
+            rate=self.info.rate,
+            settings=OUTPUT,
+            stall_seconds=stall_seconds,
+        )
 
 
 def set_stage(

@@ -27,10 +27,9 @@ from dreamflow.feedback import Canvas
 from dreamflow.frames import Array, to_array, to_image
 from dreamflow.job import Finished, Started
 from dreamflow.plots import Timeline
-from dreamflow.preview import CARRIED, GROWN, SHOWN, lay_lattice, passages
+from dreamflow.preview import CARRIED, GROWN, SHOWN, STILL_SIZE, lay_lattice, passages
 from dreamflow.render import Engine, RenderedFrame, shrink
-from dreamflow.settings import Output
-from dreamflow.stage import Stage, draw_clock, read_lanes, set_stage, tint, write_reading
+from dreamflow.stage import OUTPUT, Stage, draw_clock, read_lanes, set_stage, tint, write_reading
 from dreamflow.video import writer
 from dreamflow.video.stills import temporary_beside
 from dreamflow.video.writer import Codec
@@ -51,9 +50,6 @@ TURN_SECONDS = 1.5
 _LEGEND = ((GROWN, "from beyond the border"), (CARRIED, "moved"))
 _LEAD = 4
 """Frames dreamed before a still in mid-film, so that it looks as it will on the way."""
-STILL_SIZE = 320
-"""Long side at which the stills are dreamed: three of them shall take seconds."""
-_OUTPUT = Output(crf=20, speed="veryfast")
 
 # ── the path ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,7 +186,7 @@ def render_preview(
     began = time.monotonic()
     request = replace(request, size=request.size or SHOWN)
     writer.check_target(request.target, overwrite=request.overwrite)
-    codec = writer.codec_for(request.target, _OUTPUT)
+    codec = writer.codec_for(request.target, OUTPUT)
     check_inputs_survive(request)
     array = first_picture(request, codec.multiple)
     whole = info_of(request, array, request.frame_count())
@@ -234,16 +230,7 @@ def _encode(
     codec: Codec,
     draft: Path,
 ) -> Iterator[RenderedFrame]:
-    encoder = writer.Encoder(
-        draft,
-        codec,
-        width=stage.width,
-        height=stage.height,
-        rate=stage.info.rate,
-        settings=_OUTPUT,
-        stall_seconds=request.stall_seconds,
-    )
-    with encoder:
+    with stage.encoder(draft, codec, request.stall_seconds) as encoder:
         for frame in (frame for first, stop in parts for frame in range(first, stop)):
             began = time.perf_counter()
             picture = show(stage, path, seed, frame, float(times[frame]))
