@@ -28,6 +28,7 @@ from dreamflow.errors import (
     PresetError,
     RendersFailedError,
     UsageError,
+    is_out_of_memory,
 )
 from dreamflow.interrupts import Interrupted, Interrupts
 from dreamflow.options import (
@@ -112,7 +113,7 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
             return error.exit_code, [_usage(error)]
         case click.Abort():
             return 130, ["stopped"]
-        case MemoryError() | RuntimeError() if _is_for_want_of_memory(error):
+        case MemoryError() | RuntimeError() if is_out_of_memory(error):
             remedy = "free some, or dream smaller: --size, dream.size, dream.tile"
             return 75, [f"there is not enough memory ({remedy})"]
         case ImportError():
@@ -123,12 +124,6 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
         case _:
             reason = f"{type(error).__name__}: {error}"
             return 70, [f"internal error ({reason}), run again with --debug"]
-
-
-def _is_for_want_of_memory(error: BaseException) -> bool:
-    """Said by Python, or by torch on a processor or on a GPU."""
-    told = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in told or "out of memory" in told
 
 
 def _usage(error: click.ClickException) -> str:

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import gauge, machine, masks, objectives, optimizers, regularizers, tiles, warp
-from dreamflow.errors import BadMediaError
+from dreamflow import gauge, masks, objectives, optimizers, regularizers, tiles, warp
+from dreamflow.errors import BadMediaError, is_out_of_memory
 from dreamflow.filters import gaussian_blur
 from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
@@ -252,7 +252,7 @@ def ascend(
                 return step.whole(image, shift)
             return step.in_tiles(image, tiler, key)
         except (RuntimeError, MemoryError) as error:
-            if not machine.is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         tiler.shrink(size, terms)  # here the tensors of the step that failed are gone
 

@@ -71,3 +71,12 @@ class ChangedError(DreamflowError):
     """What was begun is not what is asked for now: it cannot be resumed."""
 
     exit_code = 78
+
+
+_NO_MEMORY = ("can't allocate memory", "Insufficient memory", "out of memory")
+"""As torch says it of a processor, OpenCV, and torch of a GPU."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that there was no memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -98,11 +98,3 @@ def _read_field(path: str, name: str = "") -> float | None:
         return float(words[words.index(name) + 1 if name else 0])
     except (OSError, ValueError):
         return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory for a tensor."""
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "can't allocate memory" in told or "Insufficient memory" in told
-    )

@@ -13,8 +13,8 @@ import torch
 from tiny import TinyExtractor, texture
 from torch import Tensor
 
-from dreamflow import dream, machine, networks, tiles, warp
-from dreamflow.errors import StoppedError
+from dreamflow import dream, networks, tiles, warp
+from dreamflow.errors import StoppedError, is_out_of_memory
 from dreamflow.frames import to_image
 from dreamflow.objectives import Builder, LayerEnergy, Term
 from dreamflow.scene import View
@@ -235,8 +235,8 @@ def test_free_memory_heeds_a_limit_on_the_address_space():
 def test_an_allocation_that_fails_is_told_from_other_errors():
     with pytest.raises(RuntimeError) as failed:
         torch.empty(1 << 50)
-    assert machine.is_out_of_memory(failed.value)
-    assert not machine.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(failed.value)
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_shaping_in_place_is_shaping():
