@@ -124,7 +124,7 @@ def score(truth: Truth, source: FlowSource) -> Score:
         uncovered = truth.uncovered[t - 1]
         difference = given.flow_to_previous - truth.flow_to_previous[t - 1]
         errors.append(difference.norm(dim=1)[0][inner][~uncovered[inner]])
-        masked = (given.reliable[0, 0] < 1)[inner]
+        masked = (given.reliable[0, 0] == 0)[inner]
         reach = 2 * Score.TOLERANCE + 1
         near = F.max_pool2d(uncovered[None].float(), reach, 1, Score.TOLERANCE)[0].bool()[inner]
         found += int(masked.sum())

@@ -58,7 +58,7 @@ def test_almost_all_of_a_pan_can_be_believed_except_what_came_into_view(name):
 
 def test_the_mask_covers_what_a_moving_square_uncovers_and_little_else():
     previous, current, uncovered, _ = passing_square()
-    reliable = correspond(FlowMethod("dis"), current, previous).reliable[0, 0] == 1
+    reliable = correspond(FlowMethod("dis"), current, previous).reliable[0, 0] > 0
     assert float((~reliable)[uncovered].float().mean()) >= 0.9
     assert float(reliable[~uncovered].float().mean()) >= 0.75
 
@@ -66,9 +66,9 @@ def test_the_mask_covers_what_a_moving_square_uncovers_and_little_else():
 def test_what_is_masked_depends_on_the_direction_of_time():
     """The strip uncovered going forward is the strip covered going back."""
     previous, current, uncovered, covered = passing_square()
-    back_in_time = correspond(FlowMethod("dis"), previous, current).reliable[0, 0] == 1
+    back_in_time = correspond(FlowMethod("dis"), previous, current).reliable[0, 0] > 0
     assert float((~back_in_time)[covered].float().mean()) >= 0.9
-    there = correspond(FlowMethod("dis"), current, previous).reliable[0, 0] == 1
+    there = correspond(FlowMethod("dis"), current, previous).reliable[0, 0] > 0
     assert float(there[covered].float().mean()) > float(there[uncovered].float().mean()) + 0.5
 
 

@@ -53,14 +53,19 @@ def trailing(speed: tuple[int, int]) -> tuple[Truth, list[torch.Tensor]]:
     return truth, [frame.carry.residual for frame in frames]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("speed", [(6, 2), (3, 0), (2, 1), (10, -2)], ids=str)
-def test_no_dream_trails_behind_a_moving_square(speed):
-    """Three frames after a strip was uncovered, nine tenths of the square's dream are gone."""
+@pytest.mark.parametrize(
+    ("speed", "most"), [((6, 2), 0.05), ((3, 0), 0.05), ((2, 1), 0.1), ((10, -2), 0.05)], ids=str
+)
+def test_no_dream_trails_behind_a_moving_square(speed, most):
+    """Three frames after a strip was uncovered, nothing of the square's dream is in it.
+
+    Of one two pixels wide, as wide as a mask's soft border, a tenth may be left.
+    """
     truth, residuals = trailing(speed)
     for t in range(1, 4):
         strip = truth.uncovered[t - 1]
         left_behind = residuals[t + 2][..., strip].abs().mean()
-        assert float(left_behind) < 0.1 * 0.3
+        assert float(left_behind) < most * 0.3
     x, y = (24 + 6 * speed[0], 30 + 6 * speed[1])
     on_square = residuals[-1][..., y + 12 : y + 28, x + 12 : x + 28]
     assert float(on_square.mean()) > 0.8 * 0.3
