@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def clip_path(media: Media) -> Path:
     sources = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=1.001"]
     codecs = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac"]
     return media.draw("clip.mp4", *sources, "-frames:v", "24", *codecs)
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_path: Path) -> Path:
+    """The working folder of a batch, with a clip of 24 frames and a picture."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip_path, "a.mp4")
+    shutil.copy(Path(__file__).parents[1] / "samples" / "coffee.jpg", "cup.jpg")
+    return tmp_path
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def wait_for(process: subprocess.Popen[str], event: str, count: int = 1) -> None
 def encoders_of(process: subprocess.Popen[str]) -> list[int]:
     """Process ids of the encoders that a render has running."""
     words = ["pgrep", "-P", str(process.pid), "-f", "rawvideo -pixel_format"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := subprocess.run(words, capture_output=True).stdout.split()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -140,12 +140,13 @@ def kill(process: subprocess.Popen[str]) -> None:
 def assert_nothing_runs_in(folder: Path) -> None:
     """No process works in `folder` any more; one whose pipes are closed takes a moment to end."""
     deadline = time.monotonic() + 30
-    while found := _processes_in(folder):
+    while found := processes_in(folder):
         assert time.monotonic() < deadline, f"still running: {found}"
         time.sleep(0.05)
 
 
-def _processes_in(folder: Path) -> list[str]:
+def processes_in(folder: Path) -> list[str]:
+    """Names of those that work in a folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

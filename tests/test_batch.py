@@ -12,31 +12,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from nights import QUICK, pictures, write
 
 from dreamflow import batch, cli, manifest, plan
 from dreamflow.batch import Batch, Item, Report, Share
 from dreamflow.film import Conditions, Leg, Parts, part_starts
 from dreamflow.job_folder import Hold
-from dreamflow.video.reader import open_clip
 from dreamflow.work import Advanced, Began, Divide, Divided, Done, Failed, Lost, Said, Whole
 from dreamflow.workers import LocalPool
 
-QUICK = "set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}"
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def night(tmp_path, monkeypatch, clip_path):
-    """A folder with a clip of 24 frames and a picture."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(clip_path, "a.mp4")
-    shutil.copy(ROOT / "samples" / "coffee.jpg", "cup.jpg")
-    return tmp_path
-
-
-def write(text, name="night.yaml"):
-    Path(name).write_text(text, encoding="utf-8")
-    return name
 
 
 def run(*words):
@@ -47,11 +32,6 @@ def items(text):
     """The items of a manifest of that text."""
     entries = manifest.read(Path(write(text)))
     return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
-
-
-def pictures(path):
-    with open_clip(path) as clip:
-        return [frame.tobytes() for frame in clip.frames()]
 
 
 def break_in_the_middle(clip, target, media):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from nights import write
 
 from dreamflow import manifest, plan
 from dreamflow.errors import PresetError, StorageError
@@ -18,22 +18,13 @@ CONDITIONS = Conditions(threads=1, device="cpu")
 
 
 @pytest.fixture
-def night(tmp_path, monkeypatch, clip_path):
-    """A folder with a clip and a picture, and a way to plan a manifest in it."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(clip_path, "a.mp4")
-    samples = Path(__file__).parents[1] / "samples"
-    shutil.copy(samples / "coffee.jpg", "cup.jpg")
-
-    def planned(text):
-        Path("night.yaml").write_text(text, encoding="utf-8")
-        return plan.plan(manifest.read(Path("night.yaml")), CONDITIONS)
-
-    return planned
+def planned(night):
+    """A way to plan a manifest in a folder with a clip and a picture."""
+    return lambda text: plan.plan(manifest.read(Path(write(text))), CONDITIONS)
 
 
-def test_every_kind_of_job_becomes_the_request_it_means(night):
-    video, zoom, noise, image = night("""
+def test_every_kind_of_job_becomes_the_request_it_means(planned):
+    video, zoom, noise, image = planned("""
 jobs:
   - {input: a.mp4, output: x.mp4, start: 6f, end: 0.9, fps: 23.976, size: 32, strict: true}
   - {kind: zoom, input: cup.jpg, output: y.mp4, duration: 2, fps: 12, size: 64x36, loop: true}
@@ -52,11 +43,11 @@ jobs:
     assert (image.info.width, image.info.frame_count) == (100, 1)
 
 
-def test_everything_wrong_is_told_at_once_and_where(night):
+def test_everything_wrong_is_told_at_once_and_where(planned):
     Path("text.mp4").write_text("hello")
     Path("p.yaml").write_text("extends: base\nnetwork: alexnetz\n")
     with pytest.raises(PresetError) as caught:
-        night("""
+        planned("""
 jobs:
   - {input: gone.mp4, output: 1.mp4}
   - {input: text.mp4, output: 2.mp4}
@@ -88,28 +79,28 @@ jobs:
     ]  # fmt: skip
 
 
-def test_the_same_clip_is_probed_once(night, monkeypatch):
+def test_the_same_clip_is_probed_once(planned, monkeypatch):
     opened = []
     real = plan.open_source
     monkeypatch.setattr(plan, "open_source", lambda request: opened.append(1) or real(request))
-    night('jobs: [{input: a.mp4, seed: [1, 2, 3], preset: [base, acid], output: "{index}.mp4"}]')
+    planned('jobs: [{input: a.mp4, seed: [1, 2, 3], preset: [base, acid], output: "{index}.mp4"}]')
     assert len(opened) == 1
 
 
-def test_more_than_the_disk_holds_is_refused_with_the_bytes(night):
-    (each,) = night("jobs: [{input: a.mp4, output: x.mp4}]")
+def test_more_than_the_disk_holds_is_refused_with_the_bytes(planned):
+    (each,) = planned("jobs: [{input: a.mp4, output: x.mp4}]")
     plan.check_room([each], 1)
     huge = plan.Render(each.entry, each.request, each.info, 10**18)
     with pytest.raises(StorageError, match=r"free, these renders take about 2\.5e\+03 TB|\d TB"):
         plan.check_room([huge], 1)
 
 
-def test_what_is_asked_for_tells_renders_apart_but_not_machines(night):
+def test_what_is_asked_for_tells_renders_apart_but_not_machines(planned):
     from dataclasses import replace
 
     asked = [
         plan.asked_for(each.request)
-        for each in night("""
+        for each in planned("""
 jobs:
   - {input: a.mp4, output: 1.mp4}
   - {input: a.mp4, output: 2.mp4, seed: 1}
@@ -120,15 +111,15 @@ jobs:
 """)
     ]
     assert len(set(asked)) == 6
-    (again,) = night("jobs: [{input: a.mp4, output: elsewhere.mp4}]")
+    (again,) = planned("jobs: [{input: a.mp4, output: elsewhere.mp4}]")
     assert plan.asked_for(replace(again.request, threads=7, device="cuda")) == asked[0]
     with open("a.mp4", "ab") as file:
         file.write(b"\0")
     assert plan.asked_for(again.request) != asked[0]
 
 
-def test_an_estimate_is_made_of_frames_that_are_dreamed(night):
-    renders = night("""
+def test_an_estimate_is_made_of_frames_that_are_dreamed(planned):
+    renders = planned("""
 defaults: {set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}}
 jobs:
   - {input: a.mp4, output: 1.mp4}

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from nights import pictures, write
 
 from dreamflow import batch, manifest, plan, ray_engine
 from dreamflow.batch import Batch
 from dreamflow.film import Conditions
 from dreamflow.ray_engine import BUNDLE_SECONDS, RayPool, bundled
-from dreamflow.video.reader import open_clip
 from dreamflow.work import Advanced, Began, Done, Failed
 from dreamflow.workers import LocalPool
 
@@ -41,8 +41,7 @@ def night(tmp_path, monkeypatch, media):
     shutil.copy(long, "long.mp4")
 
     def items(name):
-        Path("night.yaml").write_text(MANIFEST.replace("NAME", name), encoding="utf-8")
-        entries = manifest.read(Path("night.yaml"))
+        entries = manifest.read(Path(write(MANIFEST.replace("NAME", name))))
         return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
 
     return items
@@ -71,11 +70,6 @@ def spent(pool, items, watch=lambda item: None):
             watch(item)
     night.stop()
     return night
-
-
-def pictures(path):
-    with open_clip(path) as clip:
-        return [frame.tobytes() for frame in clip.frames()]
 
 
 def by_hand(night, name="local"):

@@ -9,29 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from dreamflow.video.reader import open_clip
-
-QUICK = "set: {dream: {octaves: 1, steps: 1}, follow: {octaves: 1, steps: 1}}"
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def night(tmp_path, monkeypatch, clip_path):
-    """A folder with a clip of 24 frames and a picture."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(clip_path, "a.mp4")
-    shutil.copy(ROOT / "samples" / "coffee.jpg", "cup.jpg")
-    return tmp_path
-
-
-def write(text):
-    Path("night.yaml").write_text(text, encoding="utf-8")
-
-
-def pictures(path):
-    with open_clip(path) as clip:
-        return [frame.tobytes() for frame in clip.frames()]
+from nights import QUICK, pictures, write
 
 
 def children_of(pid):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from answers import NO_DREAM
+from faulty import processes_in
 
 from dreamflow.video.probe import probe
 
@@ -35,19 +36,8 @@ def render(clip: Path, folder: Path, *words: str, **options: object) -> subproce
     assert ran.returncode == 0
     assert os.listdir(folder) == ["new.mkv"]
     assert probe(folder / "new.mkv").frame_count == 3
-    assert running_in(folder) == []
+    assert processes_in(folder) == []
     return ran
-
-
-def running_in(folder: Path) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd") == str(folder):
-                found.append((process / "comm").read_text().strip())
-        except OSError:
-            continue  # gone meanwhile, or somebody else's
-    return found
 
 
 @pytest.fixture
@@ -109,7 +99,7 @@ def test_row_34_closed_streams_are_no_fault_and_nothing_gets_into_the_film(folde
     assert ran.returncode == 0
     assert os.listdir(folder) == ["new.mkv"]
     assert probe(folder / "new.mkv").frame_count == 3
-    assert running_in(folder) == []
+    assert processes_in(folder) == []
 
 
 @pytest.mark.parametrize(
