@@ -21,6 +21,7 @@ from dreamflow.video import ffmpeg
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import read_still, write_still
 
+README = Path(__file__).parents[1] / "README.md"
 FUNCTIONS = [name for name in dreamflow.__all__ if name[0].islower()]
 
 
@@ -57,7 +58,7 @@ def test_the_example_in_each_docstring_works(name, folder):
 
 
 def test_the_lines_in_the_readme_work(folder, capsys):
-    readme = (Path(api.__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = README.read_text("utf-8")
     (lines,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     exec(lines.replace("samples/clip.mp4", "clip.mp4"), {})
     assert capsys.readouterr().out.count("(240, 320, 3) uint8") == 3
@@ -65,7 +66,7 @@ def test_the_lines_in_the_readme_work(folder, capsys):
 
 
 def test_the_readme_tells_of_every_function():
-    readme = (Path(api.__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = README.read_text("utf-8")
     assert [name for name in FUNCTIONS if f"`{name}`" not in readme] == []
 
 
