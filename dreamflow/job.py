@@ -400,9 +400,9 @@ def refuse_motion_masks(preset: Preset) -> None:
 
 def refuse_reels(engine: Engine) -> None:
     """Refuse masks that are clips for what is none."""
-    for reel in engine.reels.values():
+    for name in engine.reels:
         raise UsageError(
-            f"{reel.path} is a clip, and as a mask for clips (dreamflow video): use a still"
+            f"{name} is a clip, and as a mask for clips (dreamflow video): use a still"
         )
 
 

@@ -22,10 +22,9 @@ from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
 from dreamflow.flow import Correspondence, FlowSource, correspond, create
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
-from dreamflow.masks import Mask
+from dreamflow.masks import Mask, MaskFrames
 from dreamflow.mattes import Matte, Tracker
 from dreamflow.objectives import Builder, Term
-from dreamflow.reel import Reel
 from dreamflow.scene import Gallery, Scene
 from dreamflow.settings import (
     AnyObjective,
@@ -81,7 +80,7 @@ class Props:
     masks: dict[str, Mask]
     """The whole frame's among them."""
     directions: dict[str, tuple[float, ...]]
-    reels: dict[str, Reel] = field(default_factory=dict)
+    reels: dict[str, MaskFrames] = field(default_factory=dict)
     """Masks that are clips."""
 
 
@@ -105,7 +104,7 @@ class Engine:
     """The pictures that objectives name."""
     masks: Mapping[str, Mask] = field(default_factory=dict)
     """The masks that they name, by `settings.mask_name`."""
-    reels: Mapping[str, Reel] = field(default_factory=dict)
+    reels: Mapping[str, MaskFrames] = field(default_factory=dict)
     """Those that are clips."""
     trackers: Mapping[str, Tracker] = field(default_factory=dict)
     """Those that follow what they are on."""

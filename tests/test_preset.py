@@ -1091,8 +1091,12 @@ def test_the_table_of_settings_says_what_the_classes_say():
     kinds = [get_args(arm)[0] for arm in get_args(get_args(AnyObjective)[0])]
     fields = {name.rstrip("_") for kind in kinds for name in kind.model_fields}
     of_kinds = {f"objectives.0.{name}" for name in fields} | {"objectives.0.cycle.0.class"}
+    wheres = {"mask", "objectives.0.mask"}
+    of_masks = {
+        f"{where}.{key}" for where in wheres for key in ("class", "file", "follow", "invert")
+    }
     assert {key.replace("[]", ".0") for key in rows} == {
-        "objectives", *defaults, *cycle, *of_kinds
+        "objectives", *defaults, *cycle, *of_kinds, *of_masks
     }  # fmt: skip
     assert len(rows) == len(preset.settings_table())
 
