@@ -167,6 +167,20 @@ def test_the_view_of_a_frame_is_plain_settings():
             "'/etc/passwd'",
         ),
         (
+            "objectives: [{layer: a, mask: {file: ../m.png}}]",
+            "p.yaml:1:38: objectives.0.mask.file: must be a path inside the preset's own folder, "
+            "not '../m.png'",
+        ),
+        (
+            "objectives: [{layer: a, mask: {class: tabby, follow: true}}]",
+            "p.yaml:1:46: key 'follow' does not go with 'class' (allowed: class, invert)",
+        ),
+        (
+            "objectives: [{layer: a, mask: 3}]",
+            "p.yaml:1:31: objectives.0.mask: must be a text or a mapping with class, invert or a "
+            "mapping with file, follow, invert, not 3",
+        ),
+        (
             "objectives: [{layer: a, network: 'vgg16:../w.pth'}]",
             "p.yaml:1:34: objectives.0.network: must be a path inside the preset's own folder, not "
             "'../w.pth'",
@@ -829,6 +843,10 @@ def test_a_shipped_preset_names_the_schema_and_keeps_to_it(path, schema):
         ("{layer: a, direction: [1, -2.5], cosine: {0: 0, 9: 2}}", True),
         ("{layer: a, direction: d.npy}", True),
         ("{layer: a, guide: a.png, mask: m.png}", True),
+        ("{layer: a, mask: {class: tabby, invert: true}}", True),
+        ("{layer: a, mask: {class: 281}}", True),
+        ("{layer: a, mask: {file: m.mp4, invert: true}}", True),
+        ("{layer: a, mask: {file: m.png, follow: true}}", True),
         ("{layer: [a, b], style: a.png}", True),
         ("{layer: a, style: a.png}", True),
         ("{layer: a, content: a.png}", True),
@@ -842,6 +860,11 @@ def test_a_shipped_preset_names_the_schema_and_keeps_to_it(path, schema):
         ("{layer: [], style: a.png}", False),
         ("{layer: [a, b], guide: a.png}", False),
         ("{layer: a, enhance: -1}", False),
+        ("{layer: a, mask: {}}", False),
+        ("{layer: a, mask: 3}", False),
+        ("{layer: a, mask: {follow: true}}", False),
+        ("{layer: a, mask: {file: m.png, class: tabby}}", False),
+        ("{layer: a, mask: {class: tabby, follow: true}}", False),
         ("{layer: a, diversity: false}", False),
         ("{layer: a, ease: fast}", False),
         ("{layer: a, octaves: []}", False),
