@@ -211,8 +211,9 @@ class Engine:
 
     def where(self, source: Tensor) -> Tensor | None:
         """Where in its frame the dream may grow, if that is elsewhere in each; as `Carry.where`."""
-        fixed = mask_name(self.preset.mask) in self.masks
-        return None if self.mask is None or fixed else self.mask.at(source)
+        mask = self.preset.mask
+        moves = mask_name(mask) in self.reels or getattr(mask, "thing", "") in self.trackers
+        return self.mask.at(source) if self.mask and moves else None
 
     def alone(self, source: Tensor, index: int) -> Engine:
         """With all masks as they are on a frame without a past."""
