@@ -334,7 +334,8 @@ def dream_still(still: Still, engine: Engine) -> Still:
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = shrink(full, engine.preset.dream.size)
-    engine = engine.alone(source, 0)
+    with engine.reading():
+        engine = engine.alone(source, 0)
     dreamed = dream_from_scratch(engine, source, 0)
     if engine.preset.dream.start == "source":
         image = compose(full, dreamed - source, engine.mask)

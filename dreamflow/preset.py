@@ -556,7 +556,7 @@ def _with_weights_found(
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
-_FILES = ("audio", "mask")
+_FILES = ("audio", "mask", "mask.file")
 """Settings that name a file."""
 _OBJECTIVE_FILES = ("guide", "style", "content", "direction", "mask")
 """Those of an objective."""
