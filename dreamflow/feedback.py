@@ -249,6 +249,16 @@ def _carried(
     return carried * (here / there.clamp(min=_LEAST_WEIGHT)).clamp(max=1)
 
 
+def let_grow(
+    carry: Carry, correspondence: Correspondence, move: Move, mask: Mask | None
+) -> Tensor | float:
+    """What share of what may grow here could, where that comes from; 1 at most."""
+    if carry.where is None or mask is None:
+        return 1.0
+    there = pulled(carry.where, correspondence, move)
+    return (there / mask.at(there).clamp(min=_LEAST_WEIGHT)).clamp(0, 1)
+
+
 def pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:
     """An image of the last frame on the current one's grid, after a `move` of the camera."""
     flow = correspondence.flow_to_previous

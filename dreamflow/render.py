@@ -514,6 +514,7 @@ def start_image(
     ripeness = arrived.trust
     if carry.ripeness is not None:
         own = feedback.pulled(carry.ripeness, correspondence, move)
+        own = own * feedback.let_grow(carry, correspondence, move, engine.mask)
         ripeness = arrived.trust - (1 - own.clamp(0, 1)) * latest.trust
     image = feedback.laid_on(source, arrived, settings, gap * engine.reference_frames)
     return Start(image, ripeness, correspondence.flow_to_previous, worn)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import make_engine, make_preset, panning_clip, texture
+from tiny import make_engine, make_preset, panning_clip, still_clip, texture
 
 from dreamflow import checkpoint, cli, heatmap, mattes, networks
 from dreamflow.errors import UsageError
@@ -22,7 +22,7 @@ from dreamflow.heatmap import Target
 from dreamflow.job import VideoRequest, render_picture, render_video
 from dreamflow.masks import Mask
 from dreamflow.mattes import Matte, Tracker
-from dreamflow.render import render
+from dreamflow.render import render, start_image
 from dreamflow.settings import ClassMask, FileMask
 from dreamflow.video.reader import open_clip
 from dreamflow.video.stills import read_still, write_still
@@ -182,6 +182,18 @@ def test_a_dream_does_not_fade_that_moves_with_its_mask():
         at = 2 * frame.index
         strengths.append(float(change[..., 24 + at : 32 + at].mean()))
     assert strengths[-1] > 0.6 * strengths[2]
+
+
+def test_where_a_mask_opens_the_dream_is_not_ripe():
+    """What was black has had no dream, though frames have passed; so it catches up."""
+    clip = still_clip(3)
+    *_, last = render(clip[:2], engines("numbered"))
+    assert isinstance(last.carry, Carry)
+    white = {"<m.png>": Mask(torch.ones(1, 1, 48, 64))}
+    start = start_image(engines("numbered").wearing(white), last.carry, to_image(clip[2]))
+    assert start is not None
+    assert float(start.ripeness[..., 14:34, 12:24].min()) > 0.9
+    assert float(start.ripeness[..., 30:].max()) == 0
 
 
 @pytest.mark.parametrize("kind", ["numbered", "followed"])
