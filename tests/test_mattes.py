@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import pytest
 import torch
 from tiny import make_engine, make_preset, panning_clip, still_clip, texture
 
-from dreamflow import checkpoint, cli, heatmap, mattes, networks
+from dreamflow import checkpoint, cli, heatmap, job, mattes, networks
 from dreamflow.errors import UsageError
 from dreamflow.feedback import Carry
 from dreamflow.flow import FlowMethod, correspond
@@ -201,6 +202,7 @@ def test_a_render_goes_on_to_the_bit_from_a_checkpoint(kind):
     clip, stages = panning_clip(9), {"cadence": 2}
     whole = list(render(clip, engines(kind, **stages)))
     state = checkpoint.from_bytes(checkpoint.to_bytes(whole[4].carry), Carry)
+    assert isinstance(state, Carry)
     rest = list(render(clip[5:], engines(kind, **stages), first_index=5, carry=state))
     for before, after in zip(whole[5:], rest, strict=True):
         assert torch.equal(before.image, after.image)
@@ -253,6 +255,21 @@ def test_the_mask_of_a_frame_has_its_number_whatever_the_start(tmp_path):
             for array, frame in zip(clip.frames(), frames[2:], strict=True)
         ]
     assert changes[0] == changes[2] == 0 < changes[1]
+
+
+def test_the_recipe_tells_a_sequence_of_masks_by_all_its_files(tmp_path):
+    save_masks(tmp_path / "masks", 3)
+    mask = {"file": str(tmp_path / "masks"), "invert": True}
+    look = make_preset(mask=mask, objectives=({"layer": "features.4", "mask": mask},), **BRIEF)
+    known = []
+    for _ in range(2):
+        facts = job.facts(job.prepare(look, Fraction(25), "cpu", 1))
+        assert "file: masks\n" in facts["preset"]
+        known.append((facts["mask_sha256"], facts["objectives_sha256"]["masks"]))
+        write_still(tmp_path / "masks" / "m_2.png", np.zeros((4, 4, 3), np.uint8))
+    (one, of_one), (other, of_other) = known
+    assert one == of_one != other == of_other
+    assert len(job.named_files(look)) == 6
 
 
 def test_a_stopped_render_goes_on_to_the_same_film(tmp_path):

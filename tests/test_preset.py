@@ -18,7 +18,17 @@ from watched import TARGET_SECONDS, harmless
 from dreamflow import preset
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.preset import Preset, dump, load, load_with_origins
-from dreamflow.settings import AnyObjective, Color, Cycle, Dream, Follow, Objective, Output
+from dreamflow.settings import (
+    AnyObjective,
+    ClassMask,
+    Color,
+    Cycle,
+    Dream,
+    FileMask,
+    Follow,
+    Objective,
+    Output,
+)
 from dreamflow.strict_yaml import compose, plain
 
 SHIPPED = Path(__file__).parents[1] / "presets"
@@ -993,6 +1003,14 @@ def shown_beside(path, overrides=()):
     """What is shown of a preset, saved beside it and read from another folder."""
     text = preset.shown(path, overrides=overrides)
     return text, load(write(str(Path(path).parent / "shown.yaml"), text))
+
+
+def test_a_mask_of_another_kind_replaces_the_one_that_is_inherited():
+    write("in/p.yaml", "extends: base\nmask: {file: m.png, follow: true}\n")
+    child = load(write("./q.yaml", "extends: in/p.yaml\nmask: {class: tabby}\n"))
+    assert child.mask == ClassMask.model_validate({"class": "tabby"})
+    turned = load("in/p.yaml", overrides=["mask.invert=true"])
+    assert turned.mask == FileMask(file="in/m.png", follow=True, invert=True)
 
 
 def test_a_preset_that_is_shown_names_its_files_as_seen_from_its_folder():
