@@ -266,7 +266,7 @@ def test_the_recipe_tells_a_sequence_of_masks_by_all_its_files(tmp_path):
         facts = job.facts(job.prepare(look, Fraction(25), "cpu", 1))
         assert "file: masks\n" in facts["preset"]
         known.append((facts["mask_sha256"], facts["objectives_sha256"]["masks"]))
-        write_still(tmp_path / "masks" / "m_2.png", np.zeros((4, 4, 3), np.uint8))
+        write_still(tmp_path / "masks" / "m_2.png", np.zeros((96, 128, 3), np.uint8))
     (one, of_one), (other, of_other) = known
     assert one == of_one != other == of_other
     assert len(job.named_files(look)) == 6
