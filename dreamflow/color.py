@@ -30,12 +30,22 @@ class ColorStatistics:
     spread: Tensor
 
     @classmethod
-    def of(cls, image: Tensor) -> "ColorStatistics":
-        """Those of an sRGB image in 0..1, from every n-th pixel where it is large."""
+    def of(cls, image: Tensor, shares: Tensor | None = None) -> "ColorStatistics":
+        """Those of an sRGB image in 0..1, from every n-th pixel where it is large.
+
+        `shares` `[1, 1, H, W]`, 0..1, say how much each place counts; all count alike where none
+        of them does.
+        """
         sample = _sample(image)
         lab = _lab_with_opencv(sample) if image.device.type == "cpu" else to_lab(sample)
-        spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
-        return cls(mean, spread)
+        weights = None if shares is None else _sample(shares)
+        if weights is None or not weights.any():
+            spread, mean = torch.std_mean(lab, dim=(-2, -1), keepdim=True, correction=0)
+            return cls(mean, spread)
+        weights = weights / weights.sum()
+        mean = (lab * weights).sum(dim=(-2, -1), keepdim=True)
+        variance = ((lab - mean).square() * weights).sum(dim=(-2, -1), keepdim=True)
+        return cls(mean, variance.sqrt())
 
     def limited(self, settings: Color) -> "ColorStatistics":
         """With the spread of lightness and of colour times what the settings say."""
@@ -59,16 +69,19 @@ def _triple(values: tuple[float, float, float], like: Tensor) -> Tensor:
     return torch.tensor(values).to(like).view(1, 3, 1, 1)
 
 
-def pull(image: Tensor, anchor: ColorStatistics, strength: float) -> Tensor:
+def pull(
+    image: Tensor, anchor: ColorStatistics, strength: float, shares: Tensor | None = None
+) -> Tensor:
     """Move the mean and spread of `image` in CIELAB towards `anchor`'s by the share `strength`.
 
     Convention: image [1, 3, H, W] in 0..1; `strength` 0 leaves it, 1 gives it the anchor's
     statistics (Reinhard et al. 2001, "Color transfer between images", there in another opponent
-    space). A spread is never stretched: a flat picture stays flat. The result is clamped.
+    space). A spread is never stretched: a flat picture stays flat. The result is clamped. Places
+    count in its statistics by their `shares`, as in `ColorStatistics.of`.
     """
     if strength == 0:
         return image
-    own = ColorStatistics.of(image)
+    own = ColorStatistics.of(image, shares)
     wanted = torch.lerp(own.spread, torch.minimum(anchor.spread, own.spread), strength)
     gain = wanted / own.spread.clamp(min=1e-3)
     offset = torch.lerp(own.mean, anchor.mean, strength) - own.mean * gain

@@ -630,12 +630,17 @@ def gentler(preset: Preset) -> Dream:
 
 
 def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: float) -> Tensor:
-    """Pull the dream's colours back to where the preset anchors them."""
+    """Pull the dream's colours back to where the preset anchors them.
+
+    Those under a mask are held against what was filmed there: in a whole frame they would hardly
+    count, and burn.
+    """
     if engine.preset.color.anchor == "none" or strength == 0:
         return dreamed
     settings = engine.preset.color
-    anchor = ColorStatistics.of(source).lifted(settings).limited(settings)
-    return masks.within(engine.mask, dreamed, color.pull(dreamed, anchor, strength))
+    shares = engine.mask.at(source) if engine.mask else None
+    anchor = ColorStatistics.of(source, shares).lifted(settings).limited(settings)
+    return masks.within(engine.mask, dreamed, color.pull(dreamed, anchor, strength, shares))
 
 
 def compose(full: Tensor, residual: Tensor, mask: Mask | None = None) -> Tensor:

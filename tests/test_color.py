@@ -146,3 +146,27 @@ def test_a_hundred_pulls_that_change_nothing_leave_no_drift():
     for _ in range(100):
         pulled = pull(pulled, statistics(image), 1)
     torch.testing.assert_close(pulled, image, rtol=0, atol=2e-3)
+
+
+def test_places_count_by_their_shares():
+    image, shares = random_image(1, 32, 40), torch.zeros(1, 1, 32, 40)
+    shares[..., 4:20, 8:30] = 0.7
+    own, cut = ColorStatistics.of(image, shares), statistics(image[..., 4:20, 8:30])
+    torch.testing.assert_close((own.mean, own.spread), (cut.mean, cut.spread))
+
+
+def test_where_no_place_counts_all_of_them_do():
+    image = random_image(2)
+    nowhere, everywhere = ColorStatistics.of(image, torch.zeros(1, 1, 16, 20)), statistics(image)
+    assert torch.equal(nowhere.mean, everywhere.mean)
+
+
+def test_a_burnt_corner_is_pulled_back_by_its_own_colours():
+    """Held against the whole frame, in which it hardly counts, it would stay as it is."""
+    source = random_image(3, 64, 64) * 0.2 + 0.4
+    burnt, shares = source.clone(), torch.zeros(1, 1, 64, 64)
+    burnt[..., :16, :16] = patch(0.9, 0.1, 0.8)
+    shares[..., :16, :16] = 1
+    pulled = pull(burnt, ColorStatistics.of(source, shares), 1, shares)[..., :16, :16]
+    wanted = source[..., :16, :16].mean(dim=(-2, -1))
+    torch.testing.assert_close(pulled.mean(dim=(-2, -1)), wanted, rtol=0, atol=0.03)
