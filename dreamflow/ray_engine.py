@@ -40,9 +40,12 @@ from dreamflow.preset import Preset, files, with_file
 from dreamflow.work import Done, Failed, Lost, Message, Task, perform
 
 BUNDLE_SECONDS = 0.5
-"""How long an actor collects what it has to say: a thousand of them would talk a driver down."""
+"""How long an actor collects what it has to say, at least."""
+BUNDLES_A_SECOND = 100
+"""That a driver hears of all its actors together: a thousand of them would talk it down."""
 
 _PARTING_SECONDS = 5.0
+_MOST_STILLBORN = 6
 
 # Nothing is to be told to anybody, and nothing done that was not asked for.
 _ENVIRONMENT = {
@@ -93,7 +96,9 @@ class RayPool:
         self._busy: dict[int, Any] = {}
         self._coming: list[Any] = []
         """Actors that Ray has no room for yet, or is starting; no task waits for one of them."""
-        self._arrived: queue.SimpleQueue[tuple[Any, bool]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._stillborn = 0
+        """Actors that could not begin since the last one that could."""
         self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
         self._size, self._sized = 0, float("-inf")
         self._threads_running: list[threading.Thread] = []
@@ -131,7 +136,7 @@ class RayPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for actor in (*self._free, *self._busy.values(), *self._coming):
+        for actor in self._all():
             with contextlib.suppress(Exception):  # one that is gone already
                 self._ray.kill(actor)
         until = time.monotonic() + _PARTING_SECONDS
@@ -154,22 +159,41 @@ class RayPool:
     def idle(self) -> int:
         with contextlib.suppress(queue.Empty):
             while True:
-                actor, is_there = self._arrived.get_nowait()
-                self._coming.remove(actor)
-                if is_there:
-                    self._free.append(actor)
-        while len(self._free) + len(self._busy) + len(self._coming) < self.size:
-            actor = self._actor.remote(self._do)
+                self._receive(*self._arrived.get_nowait())
+        while not self._is_barren and len(self._all()) < self.size:
+            actor = self._actor.remote(self._do, bundle_seconds(self.size))
             self._coming.append(actor)
             self._beside(self._await, actor)
         return len(self._free)
 
+    def _all(self) -> list[Any]:
+        return [*self._free, *self._busy.values(), *self._coming]
+
+    @property
+    def _is_barren(self) -> bool:
+        """Whether no actor that is asked for ever begins."""
+        return self._stillborn >= max(_MOST_STILLBORN, 2 * self._size)
+
     def _await(self, actor: Any) -> None:
         try:
             self._ray.get(actor.greet.remote())
-            self._arrived.put((actor, True))
-        except Exception:  # its node is gone before it began; another one is asked for
-            self._arrived.put((actor, False))
+            self._arrived.put((actor, None))
+        except Exception as error:
+            self._arrived.put((actor, error))
+
+    def _receive(self, actor: Any, error: Exception | None) -> None:
+        """Count on an actor; in the place of one whose node has gone another one is asked for."""
+        self._coming.remove(actor)
+        if error is None:
+            self._free.append(actor)
+            self._stillborn = 0
+            return
+        self._stillborn += 1
+        if self._is_barren and not self._all():
+            raise UnavailableError(
+                f"no worker begins on the nodes of the cluster ({_last_line(error)}): is the "
+                "same dreamflow installed on all of them?"
+            )
 
     def start(self, task: Task) -> None:
         actor = self._free.pop()
@@ -191,8 +215,7 @@ class RayPool:
                 self._heard.put((number, self._ray.get(reference)))
                 begun = True
         except Exception as error:
-            last = str(error).strip().splitlines()[-1][:200]
-            text = f"its worker or node is gone ({type(error).__name__}: {last})"
+            text = f"its worker or node is gone ({type(error).__name__}: {_last_line(error)})"
             self._heard.put((number, (Lost(text, begun=begun),)))
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
@@ -214,25 +237,37 @@ class RayPool:
 class _Actor:
     """A worker on a node. Its network stays loaded from one leg of a film to the next."""
 
-    def __init__(self, do: Perform) -> None:
-        self._do = do
+    def __init__(self, do: Perform, bundle_seconds: float) -> None:
+        self._do, self._bundle_seconds = do, bundle_seconds
 
     def greet(self) -> None:
         """Be there."""
 
     def perform(self, task: Any) -> Iterator[tuple[Message, ...]]:
-        yield from bundled(self._do(task))  # Ray wants to see a `yield`
+        yield from bundled(self._do(task), self._bundle_seconds)  # Ray wants to see a `yield`
 
 
-def bundled(messages: Iterator[Message]) -> Iterator[tuple[Message, ...]]:
-    """The messages, those of half a second together, after an empty bundle: the work begins."""
+def _last_line(error: Exception) -> str:
+    """What Ray says of an error, without the traceback before it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+
+
+def bundle_seconds(workers: int) -> float:
+    """How long each of so many actors collects what it has to say."""
+    return max(BUNDLE_SECONDS, workers / BUNDLES_A_SECOND)
+
+
+def bundled(
+    messages: Iterator[Message], seconds: float = BUNDLE_SECONDS
+) -> Iterator[tuple[Message, ...]]:
+    """The messages, those of some seconds together, after an empty bundle: the work begins."""
     yield ()
     bundle: list[Message] = []
     since = time.monotonic()
     for message in messages:
         bundle.append(message)
         over = isinstance(message, Done | Failed | Lost)
-        if over or time.monotonic() - since >= BUNDLE_SECONDS:
+        if over or time.monotonic() - since >= seconds:
             yield tuple(bundle)
             bundle, since = [], time.monotonic()
     if bundle:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from collections import deque
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
-from nights import QUICK, pictures, write
+from nights import QUICK, break_in_the_middle, items, pictures, write
 
-from dreamflow import batch, cli, manifest, plan
+from dreamflow import cli, manifest, plan
 from dreamflow.batch import Batch, Item, Report, Share
 from dreamflow.film import Conditions, Leg, Parts, part_starts
 from dreamflow.job_folder import Hold
@@ -26,26 +25,6 @@ ROOT = Path(__file__).parents[1]
 
 def run(*words):
     return cli.run(["batch", *map(str, words), "--device", "cpu"])
-
-
-def items(text):
-    """The items of a manifest of that text."""
-    entries = manifest.read(Path(write(text)))
-    return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
-
-
-def break_in_the_middle(clip, target, media):
-    """A clip of which a frame in the middle cannot be read."""
-    good = media.counter("whole.mp4", "-g", "1", frames=24)
-    from dreamflow.video.probe import probe
-
-    assert probe(good).frame_count == 24
-    data = bytearray(good.read_bytes())
-    begin = data.find(b"mdat") + 4
-    length = int.from_bytes(data[begin - 8 : begin - 4], "big") - 8
-    at = begin + length // 2
-    data[at : at + length // 6] = bytes(length // 6)
-    Path(target).write_bytes(data)
 
 
 # ── what is checked first ──
@@ -215,7 +194,7 @@ def test_reports_are_whole_or_not_there(night, monkeypatch):
 
 @pytest.mark.slow
 def test_row_32_four_of_five_finish_and_a_second_run_redoes_only_the_fifth(night, capsys, media):
-    break_in_the_middle("a.mp4", "broken.mp4", media)
+    break_in_the_middle("broken.mp4", media)
     write(f"""
 defaults: {{{QUICK}, output: "out/{{stem}}-{{seed}}.mp4"}}
 jobs:
@@ -248,39 +227,6 @@ jobs:
     assert json.loads(Path("report.json").read_text())["finished"] == 1
 
 
-@pytest.mark.slow
-def test_one_worker_and_two_give_the_same_pictures(night):
-    text = f"jobs: [{{input: a.mp4, end: 8f, seed: [1, 2], output: '{{seed}}.mp4', {QUICK}}}]"
-    write(text)
-    for workers in (1, 2):
-        folder = f"by-{workers}"
-        assert run("night.yaml", "-o", folder, "--workers", workers, "--threads", 1) == 0
-    for seed in (1, 2):
-        assert pictures(f"by-1/{seed}.mp4") == pictures(f"by-2/{seed}.mp4")
-
-
-@pytest.mark.slow
-def test_row_33_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
-    text = f"jobs: [{{input: a.mp4, output: x.mp4, {QUICK}}}]"
-    with LocalPool(1) as pool:
-        undisturbed = spent(pool, items(text))
-    whole = pictures("x.mp4")
-    os.unlink("x.mp4")
-    with LocalPool(1) as pool:
-        night_ = Batch(pool)
-        night_.add(items(text))
-        killed = False
-        for item in night_.run():
-            if item.frames_done == 5 and not killed:
-                killed = True
-                os.kill(pool.pids[0], signal.SIGKILL)
-    assert undisturbed.items[0].tries == 1
-    assert (night_.items[0].state, night_.items[0].tries) == ("finished", 2)
-    assert "killed by SIGKILL" in night_.items[0].warnings[0]
-    assert pictures("x.mp4") == whole
-    assert [name for name in os.listdir() if name.startswith(".")] == []
-
-
 # ── parts ──
 
 
@@ -292,16 +238,6 @@ jobs:
     output: NAME.mp4
     set: {{shots: {CUTS}, dream: {{octaves: 1, steps: 1}}, follow: {{octaves: 1, steps: 1}}}}
 """
-
-
-@pytest.fixture
-def long_night(night, media):
-    source = "testsrc2=s=96x64:r=25:d=9"
-    long = media.draw(
-        "long.mp4", *("-f", "lavfi", "-i", source, "-frames:v", "220", "-pix_fmt", "yuv420p")
-    )
-    shutil.copy(long, "long.mp4")
-    return night
 
 
 @pytest.mark.slow
