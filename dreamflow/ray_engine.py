@@ -28,7 +28,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,8 @@ from dreamflow.errors import UnavailableError
 from dreamflow.job import VideoRequest
 from dreamflow.preset import Preset, files, with_file
 from dreamflow.work import Done, Failed, Lost, Message, Task, perform
+
+logger = logging.getLogger("dreamflow")
 
 BUNDLE_SECONDS = 0.5
 """How long an actor collects what it has to say, at least."""
@@ -97,8 +99,9 @@ class RayPool:
         self._coming: list[Any] = []
         """Actors that Ray has no room for yet, or is starting; no task waits for one of them."""
         self._arrived: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        self._stillborn = 0
-        """Actors that could not begin since the last one that could."""
+        self._stillborn, self._why = 0, ""
+        """Actors that could not begin since the last one that could, and what Ray said of it."""
+        self._has_warned = False
         self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
         self._size, self._sized = 0, float("-inf")
         self._threads_running: list[threading.Thread] = []
@@ -148,18 +151,22 @@ class RayPool:
     def size(self) -> int:
         """Actors that the cluster has room for; nodes come and go."""
         if time.monotonic() - self._sized > 1:
-            there = self._ray.cluster_resources()
-            found = there.get("CPU", 0) / self._threads
-            if self._gpus:
-                found = min(found, there.get("GPU", 0) / self._gpus)
-            self._size, self._sized = int(found), time.monotonic()
+            nodes = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
+            self._size, self._sized = sum(map(self._room_on, nodes)), time.monotonic()
         return self._size if self._most is None else min(self._size, self._most)
+
+    def _room_on(self, resources: Mapping[str, float]) -> int:
+        """Actors that fit on a node; none can lie across two."""
+        room = int(resources.get("CPU", 0) / self._threads)
+        return min(room, int(resources.get("GPU", 0) / self._gpus)) if self._gpus else room
 
     @property
     def idle(self) -> int:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._receive(*self._arrived.get_nowait())
+        if not self._all():
+            self._check_hope()
         while not self._is_barren and len(self._all()) < self.size:
             actor = self._actor.remote(self._do, bundle_seconds(self.size))
             self._coming.append(actor)
@@ -187,13 +194,22 @@ class RayPool:
         if error is None:
             self._free.append(actor)
             self._stillborn = 0
-            return
-        self._stillborn += 1
-        if self._is_barren and not self._all():
+        else:
+            self._stillborn, self._why = self._stillborn + 1, _last_line(error)
+
+    def _check_hope(self) -> None:
+        """Nobody should wait for ever for a worker that cannot come."""
+        if self._is_barren:
             raise UnavailableError(
-                f"no worker begins on the nodes of the cluster ({_last_line(error)}): is the "
-                "same dreamflow installed on all of them?"
+                f"no worker begins on the nodes of the cluster ({self._why}): is the same "
+                "dreamflow installed on all of them?"
             )
+        needs = f"{self._threads} CPUs" + (f" and {self._gpus:g} GPUs" if self._gpus else "")
+        if self.size == 0 and self._address == "local":
+            raise UnavailableError(f"this machine has no room for a worker of {needs}")
+        if self.size == 0 and not self._has_warned:
+            self._has_warned = True
+            logger.warning("no node has room for a worker of %s: waiting for one", needs)
 
     def start(self, task: Task) -> None:
         actor = self._free.pop()

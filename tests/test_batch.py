@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 from collections import deque
 from pathlib import Path
@@ -12,8 +14,9 @@ import jsonschema
 import pytest
 import yaml
 from nights import QUICK, break_in_the_middle, items, pictures, write
+from rich.console import Console
 
-from dreamflow import cli, manifest, plan
+from dreamflow import cli, manifest, plan, progress
 from dreamflow.batch import Batch, Item, Report, Share
 from dreamflow.film import Conditions, Leg, Parts, part_starts
 from dreamflow.job_folder import Hold
@@ -79,6 +82,45 @@ jobs: [{{input: a.mp4, seed: [4, 5], end: 3f}}]
     assert lines[3].split()[:3] == ["to", "do", "6"]
     assert "from a few frames of each look" in lines[4]
     assert sorted(os.listdir()) == ["a.mp4", "cup.jpg", "night.yaml"]
+
+
+def test_a_dry_run_says_when_there_is_no_room(night, capsys):
+    write("""
+jobs:
+  - {kind: zoom, solid: teal, size: 2000x2000, frames: 1000000, output: huge.mkv}
+defaults: {set: {output.codec: ffv1, dream: {octaves: 1, steps: 1}}}
+""")
+    assert run("night.yaml", "--dry-run", "--threads", 1) == 74
+    said = capsys.readouterr()
+    assert " 1000000  2000x2000  7 TB " in said.out.splitlines()[1]
+    assert "free, these renders take about 7 TB: make room" in said.err
+    assert said.err.count("error:") == 1
+
+
+def test_a_dry_run_of_a_watched_folder_has_nothing_to_show(night, capsys):
+    write(TWO)
+    Path("drop").mkdir()
+    assert run("night.yaml", "--watch", "drop", "--dry-run") == 2
+    assert "leave out --watch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.txt"])
+def test_a_report_is_not_written_over_something_else(night, capsys, name):
+    Path(name).write_text('{"mine": 1}')
+    write(f"defaults: {{{QUICK}}}\n{TWO}")
+    assert run("night.yaml") == 73
+    assert f"{name} is there and no report: name one with --report" in capsys.readouterr().err
+    assert Path(name).read_text() == '{"mine": 1}'
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["night.yaml", "a.mp4", "report.txt", "report"])
+def test_a_report_is_a_json_file(night, capsys, name):
+    write(TWO)
+    before = Path("night.yaml").read_text()
+    assert run("night.yaml", "--report", name) == 2
+    assert f"--report must name a .json file, not {name}" in capsys.readouterr().err
+    assert Path("night.yaml").read_text() == before
 
 
 # ── what is done ──
@@ -187,6 +229,43 @@ def test_reports_are_whole_or_not_there(night, monkeypatch):
         report.write([item])
     assert Path("report.json").read_text() == before
     assert [name for name in os.listdir() if name.startswith(".")] == []
+
+
+def test_a_report_takes_the_place_of_the_last_one_and_makes_its_folder(night):
+    path = Path("new/folder/report.json")
+    Report(path, workers=1).write([])
+    Report(path, workers=2).write([])
+    assert json.loads(path.read_text())["workers"] == 2
+    assert "workers: 2" in path.with_suffix(".txt").read_text()
+
+
+def test_what_an_earlier_run_did_does_not_shorten_the_time_that_is_left(night):
+    pool = Scripted([Began(24, 20), Advanced(20, 0.1), Done()])
+    night_ = Batch(pool)
+    night_.add(items("jobs: [{input: a.mp4, output: x.mp4}]"))
+    list(night_.step())
+    assert night_.standing() == "0/1 renders  frame 20/24"
+    list(night_.step())
+    assert re.fullmatch(r"0/1 renders  frame 21/24, \d+ s left", night_.standing())
+
+
+def test_a_thousand_renders_are_not_added_up_for_every_frame(night):
+    """That took a driver of a thousand workers longer than the workers took."""
+    added_up = []
+
+    class Watched(Batch):
+        def frames(self):
+            added_up.append(1)
+            return super().frames()
+
+    (item,) = items("jobs: [{input: a.mp4, output: x.mp4}]")
+    night_ = Watched(Scripted([Began(24), *[Advanced(0, 0.1)] * 500, Done()]))
+    night_.add([item])
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, height=9)
+    with progress._moving_bars(console) as show:
+        for each in night_.run():
+            show(each, night_)
+    assert len(added_up) < 250
 
 
 # ── real workers ──
