@@ -93,7 +93,7 @@ defaults: {set: {output.codec: ffv1, dream: {octaves: 1, steps: 1}}}
     assert run("night.yaml", "--dry-run", "--threads", 1) == 74
     said = capsys.readouterr()
     assert " 1000000  2000x2000  7 TB " in said.out.splitlines()[1]
-    assert "free, these renders take about 7 TB: make room" in said.err
+    assert "free, these renders take about 17.5 TB: make room" in said.err
     assert said.err.count("error:") == 1
 
 
