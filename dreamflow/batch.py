@@ -335,12 +335,14 @@ class Batch:
                 done += item.frames_done if item.state != "finished" else count
         return done, total
 
-    def standing(self) -> str:
-        """How far all is, in a few words."""
+    def standing(self, *, brief: bool = False) -> str:
+        """How far all is, in a few words, or in fewer."""
         counts = Counter(item.state for item in self.items)
         done, total = self.frames()
         ended = counts["finished"] + counts["there already"]
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        if brief:
+            return f"{ended}/{len(self.items)}  {done}/{total}"
         passed = time.monotonic() - self._began
         new = done - sum(item.frames_kept for item in self.items)
         left = f", {duration(passed / new * (total - done))} left" if new > 0 else ""

@@ -309,7 +309,8 @@ def _moving_bars(console: Console) -> Iterator[ShowItem]:
             nonlocal due
             if time.monotonic() >= due or not batch.busy:  # to add up a long list takes its time
                 done, total = batch.frames()
-                shown.update(whole, completed=done, total=total, description=batch.standing())
+                words = batch.standing(brief=console.width < _WIDE)
+                shown.update(whole, completed=done, total=total, description=words)
                 due = time.monotonic() + _SUM_SECONDS
             if item.state == "running":
                 if item.number not in bars and len(bars) > console.height - _ROWS_KEPT:

@@ -148,7 +148,11 @@ def _hired() -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), name="dreamflow-worker", daemon=True)
-    process.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()  # with Ctrl-C held off until it has a process group of its own
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Worker(process, ours)
 
@@ -160,6 +164,7 @@ def _serve(line: Connection) -> None:
     """Do the tasks that come in on `line`, one after the other, until nobody is there any more."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner says when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     alone = threading.Event()
     threading.Thread(target=_listen, args=(line, tasks, alone), daemon=True).start()

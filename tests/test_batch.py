@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections import deque
 from pathlib import Path
 
@@ -266,9 +267,25 @@ def test_a_thousand_renders_are_not_added_up_for_every_frame(night):
         for each in night_.run():
             show(each, night_)
     assert len(added_up) < 250
+    assert "0/1  0/24" in console.file.getvalue()
 
 
 # ── real workers ──
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_reach_a_worker_that_is_just_starting(night):
+    """A terminal sends it to all processes in front, and a new one takes seconds to leave them."""
+    hit = []
+    with LocalPool(1) as pool:
+        night_ = Batch(pool)
+        night_.add(items(f"jobs: [{{input: a.mp4, end: 2f, output: x.mp4, {QUICK}}}]"))
+        for _ in night_.run():
+            if not hit:
+                hit += pool.pids
+                os.kill(pool.pids[0], signal.SIGINT)
+    assert hit
+    assert [(item.state, item.tries) for item in night_.items] == [("finished", 1)]
 
 
 @pytest.mark.slow
