@@ -125,6 +125,8 @@ class Item:
             case Said(level, text) if level >= logging.WARNING and text not in self.warnings:
                 self.warnings.append(text)
             case Done():
+                self.frames_to_come = self.frames_to_come or self.render.info.frame_count
+                self.frames_done = self.frames_to_come  # a picture has nothing else to say
                 self._end("finished")
             case Failed(code, text, frame):
                 self.exit_code, self.cause = code, text

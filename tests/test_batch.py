@@ -177,6 +177,7 @@ def test_a_failed_render_keeps_no_other_from_being_done(night):
     first, second = told["jobs"]
     assert first["error"] == {"exit_code": 65, "cause": "frame 2 cannot be read", "frame": 2}
     assert (first["frames_done"], first["tries"], first["seed"]) == (2, 1, 1)
+    assert second["frames_done"] == 24
     assert second["warnings"] == ["grainy"]
     text = Path("report.txt").read_text()
     assert "1: failed at frame 2: frame 2 cannot be read" in text
