@@ -9,14 +9,16 @@ Imported when `--ray` is given, and never else: Ray is the extra `ray`.
 
 **What limits a thousand GPUs.** N legs of s seconds take W workers about
 
-    T = max(ceil(N / W) * (s + h), N * d)
+    T = max(ceil(N / W) * (s + h), N * (d + b * s / B)),    B = max(0.5, W / 100)
 
-with h what a leg costs its worker besides its frames and d what it costs the driver. Sleeping tasks
-on 1, 2 and 4 simulated nodes (`tests/bench/ray_scale.py`, two cores, Ray 2.60) gave h = 0.03 s,
-d = 0.008 s and 41 bytes over Ray a frame, and T within 1% of all three runs; a leg with a film in
-it also opens the clip and lays out its curves, a second or so. So the driver keeps 1,000 workers
-busy with legs from about 10 s on. Sooner comes the shared folder: each worker reads the whole of a
-source once for its SHA-256, and each leg its stretch of it.
+with h what a leg costs its worker besides its frames, d what it costs the driver, b what the driver
+pays for a bundle of what a worker says, and B the seconds between two bundles. Sleeping tasks on 1
+and 2 simulated nodes (`tests/bench/ray_scale.py`, two cores, Ray 2.60) give them, and foretell
+runs on 4: d = 7 ms, b = 1.6 ms, 41 bytes over Ray a frame, and h = 30 ms on a quiet machine. A leg
+with a film in it also opens the clip and lays out its curves, a second or so. Were B always half a
+second, legs of 40 s would leave a driver time for 300 workers; as it is, it is busy a third of its
+time with 1,000. Sooner comes the shared folder: each worker reads the whole of a source once for
+its SHA-256, and each leg its stretch of it.
 """
 
 from __future__ import annotations
