@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dreamflow
-from dreamflow.errors import DreamflowError, OutputError, StorageError
+from dreamflow.errors import DreamflowError, OutputError, StorageError, UsageError
 from dreamflow.film import Leg
 from dreamflow.job_folder import Hold
 from dreamflow.plan import Render, Request, amount, answers, asked_for
 from dreamflow.strict_yaml import Problem, together
+from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.stills import place, temporary_beside
 from dreamflow.work import (
     Advanced,
@@ -52,7 +53,9 @@ WAIT_SECONDS = 0.2
 LEAST_PART = 384
 """Frames that a part of a clip has at least, as a rule: of those up to 47 are rendered twice."""
 REPORT_SECONDS = 2.0
-"""How long a report may be behind."""
+"""How long a report may be behind; that of a very long list, which takes long, longer."""
+_REPORT_SHARE = 0.02
+"""Of the time at most goes into reports."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Item:
     state: State = "waiting"
     frames_to_come: int = 0
     frames_done: int = 0
+    frames_kept: int = 0
+    """Those of them that an earlier run did."""
     tries: int = 0
     """How often it was begun, or that of its parts that was begun most often."""
     began: float = 0.0
@@ -112,6 +117,7 @@ class Item:
         """Take in what its worker says."""
         match message:
             case Began(frames, done):
+                self.frames_kept = self.frames_kept if self.frames_to_come else done
                 self.frames_to_come, self.frames_done, self._last = frames, done, None
             case Advanced(index, _):
                 self.frames_done = min(self.frames_done + 1, self.frames_to_come)
@@ -119,6 +125,8 @@ class Item:
             case Said(level, text) if level >= logging.WARNING and text not in self.warnings:
                 self.warnings.append(text)
             case Done():
+                self.frames_to_come = self.frames_to_come or self.render.info.frame_count
+                self.frames_done = self.frames_to_come  # a picture has nothing else to say
                 self._end("finished")
             case Failed(code, text, frame):
                 self.exit_code, self.cause = code, text
@@ -198,7 +206,7 @@ class Batch:
         """By the number of an item, what is left of its parts."""
         self._holds: dict[int, Hold] = {}
         self._numbers = itertools.count(1)
-        self._reported, self._began = 0.0, time.monotonic()
+        self._report_due, self._began = 0.0, time.monotonic()
 
     def add(self, items: Iterable[Item]) -> None:
         """More to do; what is there already is only counted.
@@ -237,7 +245,7 @@ class Batch:
             if not step.item.is_open:
                 self._release(step.item)
             yield step.item
-        if not self.busy or time.monotonic() > self._reported + REPORT_SECONDS:
+        if not self.busy or time.monotonic() > self._report_due:
             self._write_report()
 
     # ── one task ──
@@ -329,14 +337,17 @@ class Batch:
                 done += item.frames_done if item.state != "finished" else count
         return done, total
 
-    def standing(self) -> str:
-        """How far all is, in a few words."""
+    def standing(self, *, brief: bool = False) -> str:
+        """How far all is, in a few words, or in fewer."""
         counts = Counter(item.state for item in self.items)
         done, total = self.frames()
         ended = counts["finished"] + counts["there already"]
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        if brief:
+            return f"{ended}/{len(self.items)}  {done}/{total}"
         passed = time.monotonic() - self._began
-        left = f", {duration(passed / done * (total - done))} left" if done else ""
+        new = done - sum(item.frames_kept for item in self.items)
+        left = f", {duration(passed / new * (total - done))} left" if new > 0 else ""
         return f"{ended}/{len(self.items)} renders{failed}  frame {done}/{total}{left}"
 
     def failed(self) -> list[Item]:
@@ -353,9 +364,11 @@ class Batch:
         self._write_report()
 
     def _write_report(self) -> None:
+        began = time.monotonic()
         if self._report is not None:
             self._report.write(self.items)
-        self._reported = time.monotonic()
+        ended = time.monotonic()
+        self._report_due = ended + max(REPORT_SECONDS, (ended - began) / _REPORT_SHARE)
 
 
 def _first_task(item: Item, least_part: int) -> Whole | Divide:
@@ -411,10 +424,19 @@ def _make_room(item: Item) -> None:
 
 
 class Report:
-    """A JSON file about a batch, and the same as a table beside it for people (`.txt`)."""
+    """A JSON file about a batch, and the same as a table beside it for people (`.txt`).
+
+    Raises UsageError for a name that is not one of a JSON file, OutputError where something else is
+    in one of the two places.
+    """
 
     def __init__(self, path: Path, **facts: Any) -> None:
-        self.path = path
+        if path.suffix.lower() != ".json":
+            raise UsageError(f"--report must name a .json file, not {path}")
+        self.path, self._text_path = path, path.with_suffix(".txt")
+        for each, start in ((self.path, _JSON_START), (self._text_path, _TEXT_START)):
+            if os.path.lexists(each) and not _begins_with(each, start):
+                raise OutputError(f"{each} is there and no report: name one with --report")
         self._facts = {
             "dreamflow": dreamflow.__version__,
             "host": socket.gethostname(),
@@ -430,7 +452,18 @@ class Report:
         told = {**facts, "jobs": [item.facts() for item in items]}
         text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
         _put(self.path, text)
-        _put(self.path.with_suffix(".txt"), _as_text(facts, items))
+        _put(self._text_path, _as_text(facts, items))
+
+
+_JSON_START, _TEXT_START = b'{\n  "dreamflow": "', b"dreamflow: "
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    try:
+        with open(open_regular(path), "rb") as file:
+            return file.read(len(start)) == start
+    except (DreamflowError, OSError):
+        return False
 
 
 def _now() -> str:
@@ -440,6 +473,7 @@ def _now() -> str:
 def _put(path: Path, text: str) -> None:
     temporary = temporary_beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         place(temporary, path)
     except OSError as error:

@@ -427,6 +427,8 @@ def run_batch(
     the same command again does what is left. `dreamflow presets schema --manifest` describes the
     file to editors.
     """
+    if watch and dry_run:
+        raise UsageError("--dry-run has no plan of what is yet to come: leave out --watch")
     folder = output_folder or manifest_file.parent
     from dreamflow import batch, manifest
 
@@ -450,14 +452,17 @@ def run_batch(
     items = [] if watch else batch.survey(plan.plan(asked[0], conditions))
     if dry_run:
         _show_plan(items, share)
-        return
     plan.check_room([item.render for item in items if item.is_open], share.workers)
+    if dry_run:
+        return
     facts = {"manifest": str(manifest_file), "workers": share.workers, "threads": share.threads}
     report = batch.Report(report_file or folder / "report.json", **facts)
 
     def arrivals(path: Path, number: int) -> list[Item]:
         entries = manifest.read(manifest_file, folder, dropped=path, first_index=number)
-        return batch.survey(plan.plan(entries, conditions), number)
+        coming = batch.survey(plan.plan(entries, conditions), number)
+        plan.check_room([item.render for item in coming if item.is_open], share.workers)
+        return coming
 
     from dreamflow.watch import Watcher
     from dreamflow.workers import LocalPool

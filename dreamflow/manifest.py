@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -230,6 +231,7 @@ def read(
         if job is not None:
             entries += reader.expanded(job)
     entries = _numbered(_without_results(entries), first_index)
+    problems += _too_long(entries)
     problems += _collisions(entries)
     if problems or lines:
         first_at: dict[Mark, Problem] = {}
@@ -372,6 +374,10 @@ class _Reader:
 
     def expanded(self, checked: _Checked) -> Iterator[Entry]:
         """The renders of one job, not yet numbered."""
+        twice = list(_listed_twice(checked))
+        self.problems.extend(twice)
+        if twice:
+            return
         inputs = list(self._inputs(checked))
         takes = list(self._takes(checked))
         template = self._template(checked)
@@ -387,9 +393,16 @@ class _Reader:
             yield replace(entry, output=_named(entry, self.output_folder))
 
     def _inputs(self, checked: _Checked) -> Iterator[tuple[Path | None, bool]]:
-        """The files that a job begins from, and whether a glob found them."""
+        """The files that a job begins from, each once, and whether a glob found them."""
         if not checked.job.inputs:
             yield None, False
+        listed: set[Path] = set()
+        for path, globbed in self._listed(checked):
+            if path not in listed:
+                listed.add(path)
+                yield path, globbed
+
+    def _listed(self, checked: _Checked) -> Iterator[tuple[Path, bool]]:
         for at, text in enumerate(checked.job.inputs):
             path = self.path.parent / text
             if path.exists() or not glob.has_magic(text):
@@ -440,6 +453,17 @@ class _Reader:
         return checked.job.output
 
 
+def _listed_twice(checked: _Checked) -> Iterator[Problem]:
+    """Values that a list has more than once: a slip, and the same render again."""
+    for key in ("input", "preset", "seed"):
+        values, before = getattr(checked.job, key, None), set[Any]()
+        for at, value in enumerate(values if isinstance(values, tuple) else ()):
+            if value in before:
+                text = f"{key}: {quoted(str(value))} is listed twice"
+                yield Problem(checked.mark(key, at), text)
+            before.add(value)
+
+
 def _has_place(line: str) -> bool:
     """Whether a complaint begins with `file:line:column:`."""
     head = line.split(": ")[0].rsplit(":", 2)
@@ -468,17 +492,25 @@ def _numbered(entries: list[Entry], first: int = 1) -> list[Entry]:
 
 
 def _identity(path: str) -> str:
-    """A path in one way of writing, where it is not known to exist."""
-    return str(Path(path).absolute())
+    """A path in one way of writing, where it is not known to exist; a link is not followed."""
+    folder, name = os.path.split(path.rstrip("/"))
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _too_long(entries: list[Entry]) -> Iterator[Problem]:
+    for entry in entries:
+        for name in Path(entry.output).parts:
+            size = len(os.fsencode(name))
+            if size > _MAX_NAME_BYTES:
+                text = f"output: a name of {size} bytes, {quoted(name[:20])}...; a file's has at "
+                yield Problem(entry.output_mark, f"{text}most {_MAX_NAME_BYTES}")
 
 
 def _collisions(entries: list[Entry]) -> Iterator[Problem]:
-    """Two renders with one name, and a render over what another one reads."""
+    """Two renders with one name, one inside another's, and one over what another one reads."""
     named: dict[str, Entry] = {}
-    inputs = {_identity(str(each.input)): each for each in entries if each.input}
     for entry in entries:
-        identity = _identity(entry.output)
-        other = named.setdefault(identity, entry)
+        other = named.setdefault(_identity(entry.output), entry)
         if other is not entry:
             text = (
                 f"output: {entry.output} is that of two renders, {_what(other)} (line "
@@ -486,9 +518,20 @@ def _collisions(entries: list[Entry]) -> Iterator[Problem]:
                 "{preset}, {seed} or {index}"
             )
             yield Problem(entry.output_mark, text)
-        if identity in inputs:
+    read = {path for each in entries if each.input for path in _identities(each.input)}
+    for identity, entry in named.items():
+        if identity in read:
             text = f"output: {entry.output} is read by this very batch: give it another name"
             yield Problem(entry.output_mark, text)
+        around = next((str(each) for each in Path(identity).parents if str(each) in named), None)
+        if around:
+            text = f"output: {entry.output} lies in {named[around].output}, a result itself"
+            yield Problem(entry.output_mark, f"{text}: give it another folder")
+
+
+def _identities(path: Path) -> set[str]:
+    """What a file goes by: its own name, and that of what it is a link to."""
+    return {_identity(str(path)), os.path.realpath(path)}
 
 
 def _what(entry: Entry) -> str:
@@ -499,6 +542,7 @@ def _what(entry: Entry) -> str:
 # ── names of results ─────────────────────────────────────────────────────────────────────────────
 
 FIELDS = ("stem", "preset", "seed", "index")
+_MAX_NAME_BYTES = 255
 _INDEX = "\0"
 """Stands for the number of a render until that is known; no name can hold it."""
 

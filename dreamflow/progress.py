@@ -33,6 +33,10 @@ _WIDE = 70
 
 _RECENT_FRAMES = 20
 
+_SUM_SECONDS = 0.25
+_ROWS_KEPT = 4
+"""Rows of a terminal that the bars of a batch leave alone."""
+
 
 def view(kind: str) -> AbstractContextManager[Show]:
     """The view called `kind`, one of `VIEWS`."""
@@ -297,13 +301,20 @@ def _moving_bars(console: Console) -> Iterator[ShowItem]:
     )
     columns = [BarColumn(bar_width=20), text] if console.width >= _WIDE else [text]
     bars: dict[int, TaskID] = {}
+    due = 0.0
     with Progress(*columns, console=console, refresh_per_second=4, redirect_stdout=False) as shown:
         whole = shown.add_task("", total=None)
 
         def show(item: Item, batch: Batch) -> None:
-            done, total = batch.frames()
-            shown.update(whole, completed=done, total=total, description=batch.standing())
+            nonlocal due
+            if time.monotonic() >= due or not batch.busy:  # to add up a long list takes its time
+                done, total = batch.frames()
+                words = batch.standing(brief=console.width < _WIDE)
+                shown.update(whole, completed=done, total=total, description=words)
+                due = time.monotonic() + _SUM_SECONDS
             if item.state == "running":
+                if item.number not in bars and len(bars) > console.height - _ROWS_KEPT:
+                    return
                 bar = bars.get(item.number) or shown.add_task("")
                 bars[item.number] = bar
                 frames = item.frames_to_come or None

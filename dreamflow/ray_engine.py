@@ -9,13 +9,15 @@ Imported when `--ray` is given, and never else: Ray is the extra `ray`.
 
 **What limits a thousand GPUs.** N legs of s seconds take W workers about
 
-    T = max(ceil(N / W) * (s + h), N * d)
+    T = max(ceil(N / W) * (s + h), N * (d + b * s / B)),    B = max(0.5, W / 100)
 
-with h what a leg costs its worker besides its frames and d what it costs the driver. Sleeping tasks
-on 1, 2 and 4 simulated nodes (`tests/bench/ray_scale.py`, two cores, Ray 2.60) gave h = 0.03 s,
-d = 0.008 s and 41 bytes over Ray a frame, and T within 1% of all three runs; a leg with a film in
-it also opens the clip and lays out its curves, a second or so. So the driver keeps 1,000 workers
-busy with legs from about 10 s on. Sooner comes the shared folder: each worker reads the whole of a
+with h what a leg costs its worker besides its frames, d what it costs the driver, b what the driver
+pays for a bundle of what a worker says, and B the seconds between two bundles. Sleeping tasks on 1
+and 2 simulated nodes (`tests/bench/ray_scale.py`, two cores, Ray 2.60) give them, and are held
+against runs on 4 there: d = 7 ms, b = 1.5 ms, 41 bytes over Ray a frame, and h = 30 ms on a quiet
+machine. A leg with a film in it also opens the clip and lays out its curves, a second or so. Were B
+always half a second, legs of 40 s would leave a driver time for 300 workers; as it is, it is busy a
+third of its time with 1,000. Sooner comes the shared folder: each worker reads the whole of a
 source once for its SHA-256, and each leg its stretch of it.
 """
 
@@ -28,7 +30,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -39,10 +41,15 @@ from dreamflow.job import VideoRequest
 from dreamflow.preset import Preset, files, with_file
 from dreamflow.work import Done, Failed, Lost, Message, Task, perform
 
+logger = logging.getLogger("dreamflow")
+
 BUNDLE_SECONDS = 0.5
-"""How long an actor collects what it has to say: a thousand of them would talk a driver down."""
+"""How long an actor collects what it has to say, at least."""
+BUNDLES_A_SECOND = 100
+"""That a driver hears of all its actors together: a thousand of them would talk it down."""
 
 _PARTING_SECONDS = 5.0
+_MOST_STILLBORN = 6
 
 # Nothing is to be told to anybody, and nothing done that was not asked for.
 _ENVIRONMENT = {
@@ -93,7 +100,10 @@ class RayPool:
         self._busy: dict[int, Any] = {}
         self._coming: list[Any] = []
         """Actors that Ray has no room for yet, or is starting; no task waits for one of them."""
-        self._arrived: queue.SimpleQueue[tuple[Any, bool]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._stillborn, self._why = 0, ""
+        """Actors that could not begin since the last one that could, and what Ray said of it."""
+        self._has_warned = False
         self._heard: queue.SimpleQueue[tuple[int, tuple[Message, ...]]] = queue.SimpleQueue()
         self._size, self._sized = 0, float("-inf")
         self._threads_running: list[threading.Thread] = []
@@ -131,7 +141,7 @@ class RayPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for actor in (*self._free, *self._busy.values(), *self._coming):
+        for actor in self._all():
             with contextlib.suppress(Exception):  # one that is gone already
                 self._ray.kill(actor)
         until = time.monotonic() + _PARTING_SECONDS
@@ -143,33 +153,65 @@ class RayPool:
     def size(self) -> int:
         """Actors that the cluster has room for; nodes come and go."""
         if time.monotonic() - self._sized > 1:
-            there = self._ray.cluster_resources()
-            found = there.get("CPU", 0) / self._threads
-            if self._gpus:
-                found = min(found, there.get("GPU", 0) / self._gpus)
-            self._size, self._sized = int(found), time.monotonic()
+            nodes = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
+            self._size, self._sized = sum(map(self._room_on, nodes)), time.monotonic()
         return self._size if self._most is None else min(self._size, self._most)
+
+    def _room_on(self, resources: Mapping[str, float]) -> int:
+        """Actors that fit on a node; none can lie across two."""
+        room = int(resources.get("CPU", 0) / self._threads)
+        return min(room, int(resources.get("GPU", 0) / self._gpus)) if self._gpus else room
 
     @property
     def idle(self) -> int:
         with contextlib.suppress(queue.Empty):
             while True:
-                actor, is_there = self._arrived.get_nowait()
-                self._coming.remove(actor)
-                if is_there:
-                    self._free.append(actor)
-        while len(self._free) + len(self._busy) + len(self._coming) < self.size:
-            actor = self._actor.remote(self._do)
+                self._receive(*self._arrived.get_nowait())
+        if not self._all():
+            self._check_hope()
+        while not self._is_barren and len(self._all()) < self.size:
+            actor = self._actor.remote(self._do, bundle_seconds(self.size))
             self._coming.append(actor)
             self._beside(self._await, actor)
         return len(self._free)
 
+    def _all(self) -> list[Any]:
+        return [*self._free, *self._busy.values(), *self._coming]
+
+    @property
+    def _is_barren(self) -> bool:
+        """Whether no actor that is asked for ever begins."""
+        return self._stillborn >= max(_MOST_STILLBORN, 2 * self._size)
+
     def _await(self, actor: Any) -> None:
         try:
             self._ray.get(actor.greet.remote())
-            self._arrived.put((actor, True))
-        except Exception:  # its node is gone before it began; another one is asked for
-            self._arrived.put((actor, False))
+            self._arrived.put((actor, None))
+        except Exception as error:
+            self._arrived.put((actor, error))
+
+    def _receive(self, actor: Any, error: Exception | None) -> None:
+        """Count on an actor; in the place of one whose node has gone another one is asked for."""
+        self._coming.remove(actor)
+        if error is None:
+            self._free.append(actor)
+            self._stillborn = 0
+        else:
+            self._stillborn, self._why = self._stillborn + 1, _last_line(error)
+
+    def _check_hope(self) -> None:
+        """Nobody should wait for ever for a worker that cannot come."""
+        if self._is_barren:
+            raise UnavailableError(
+                f"no worker begins on the nodes of the cluster ({self._why}): is the same "
+                "dreamflow installed on all of them?"
+            )
+        needs = f"{self._threads} CPUs" + (f" and {self._gpus:g} GPUs" if self._gpus else "")
+        if self.size == 0 and self._address == "local":
+            raise UnavailableError(f"this machine has no room for a worker of {needs}")
+        if self.size == 0 and not self._has_warned:
+            self._has_warned = True
+            logger.warning("no node has room for a worker of %s: waiting for one", needs)
 
     def start(self, task: Task) -> None:
         actor = self._free.pop()
@@ -191,8 +233,7 @@ class RayPool:
                 self._heard.put((number, self._ray.get(reference)))
                 begun = True
         except Exception as error:
-            last = str(error).strip().splitlines()[-1][:200]
-            text = f"its worker or node is gone ({type(error).__name__}: {last})"
+            text = f"its worker or node is gone ({type(error).__name__}: {_last_line(error)})"
             self._heard.put((number, (Lost(text, begun=begun),)))
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
@@ -214,25 +255,37 @@ class RayPool:
 class _Actor:
     """A worker on a node. Its network stays loaded from one leg of a film to the next."""
 
-    def __init__(self, do: Perform) -> None:
-        self._do = do
+    def __init__(self, do: Perform, bundle_seconds: float) -> None:
+        self._do, self._bundle_seconds = do, bundle_seconds
 
     def greet(self) -> None:
         """Be there."""
 
     def perform(self, task: Any) -> Iterator[tuple[Message, ...]]:
-        yield from bundled(self._do(task))  # Ray wants to see a `yield`
+        yield from bundled(self._do(task), self._bundle_seconds)  # Ray wants to see a `yield`
 
 
-def bundled(messages: Iterator[Message]) -> Iterator[tuple[Message, ...]]:
-    """The messages, those of half a second together, after an empty bundle: the work begins."""
+def _last_line(error: Exception) -> str:
+    """What Ray says of an error, without the traceback before it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+
+
+def bundle_seconds(workers: int) -> float:
+    """How long each of so many actors collects what it has to say."""
+    return max(BUNDLE_SECONDS, workers / BUNDLES_A_SECOND)
+
+
+def bundled(
+    messages: Iterator[Message], seconds: float = BUNDLE_SECONDS
+) -> Iterator[tuple[Message, ...]]:
+    """The messages, those of some seconds together, after an empty bundle: the work begins."""
     yield ()
     bundle: list[Message] = []
     since = time.monotonic()
     for message in messages:
         bundle.append(message)
         over = isinstance(message, Done | Failed | Lost)
-        if over or time.monotonic() - since >= BUNDLE_SECONDS:
+        if over or time.monotonic() - since >= seconds:
             yield tuple(bundle)
             bundle, since = [], time.monotonic()
     if bundle:

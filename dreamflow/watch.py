@@ -39,7 +39,10 @@ class Watcher:
         self._seen: dict[Path, _Seen] = {}
 
     def arrived(self) -> list[Path]:
-        """Clips and pictures that have settled since the last look, in natural order."""
+        """Clips and pictures that have settled since the last look, in natural order.
+
+        Raises InputMissingError if the folder is gone.
+        """
         now = time.monotonic()
         found = dict(self._files())
         self._seen = {path: seen for path, seen in self._seen.items() if path in found}
@@ -54,7 +57,12 @@ class Watcher:
         return sorted(settled, key=natural_key)
 
     def _files(self) -> Iterator[tuple[Path, _State]]:
-        for path in self._folder.iterdir():
+        try:
+            paths = list(self._folder.iterdir())
+        except OSError as error:
+            text = f"the watched folder {self._folder} cannot be read any more: {error.strerror}"
+            raise InputMissingError(text) from None
+        for path in paths:
             if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
                 continue
             try:

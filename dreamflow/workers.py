@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -148,7 +149,12 @@ def _hired() -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), name="dreamflow-worker", daemon=True)
-    process.start()
+    resource_tracker.ensure_running()  # which lets signals in again when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()  # with Ctrl-C held off until it has a process group of its own
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Worker(process, ours)
 
@@ -160,6 +166,7 @@ def _serve(line: Connection) -> None:
     """Do the tasks that come in on `line`, one after the other, until nobody is there any more."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner says when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     alone = threading.Event()
     threading.Thread(target=_listen, args=(line, tasks, alone), daemon=True).start()

@@ -96,6 +96,14 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_path: Path) -> P
 
 
 @pytest.fixture
+def long_night(night: Path, media: Media) -> Path:
+    """The same with `long.mp4`, of 220 frames, as well."""
+    recipe = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=9", "-frames:v", "220"]
+    shutil.copy(media.draw("long.mp4", *recipe, "-pix_fmt", "yuv420p"), "long.mp4")
+    return night
+
+
+@pytest.fixture
 def damaged() -> Callable[..., Path]:
     """Copies a file with some of its bytes overwritten or cut off."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 from collections import deque
@@ -12,9 +14,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from nights import QUICK, pictures, write
+from nights import QUICK, break_in_the_middle, items, pictures, write
+from rich.console import Console
 
-from dreamflow import batch, cli, manifest, plan
+from dreamflow import cli, manifest, plan, progress
 from dreamflow.batch import Batch, Item, Report, Share
 from dreamflow.film import Conditions, Leg, Parts, part_starts
 from dreamflow.job_folder import Hold
@@ -26,26 +29,6 @@ ROOT = Path(__file__).parents[1]
 
 def run(*words):
     return cli.run(["batch", *map(str, words), "--device", "cpu"])
-
-
-def items(text):
-    """The items of a manifest of that text."""
-    entries = manifest.read(Path(write(text)))
-    return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
-
-
-def break_in_the_middle(clip, target, media):
-    """A clip of which a frame in the middle cannot be read."""
-    good = media.counter("whole.mp4", "-g", "1", frames=24)
-    from dreamflow.video.probe import probe
-
-    assert probe(good).frame_count == 24
-    data = bytearray(good.read_bytes())
-    begin = data.find(b"mdat") + 4
-    length = int.from_bytes(data[begin - 8 : begin - 4], "big") - 8
-    at = begin + length // 2
-    data[at : at + length // 6] = bytes(length // 6)
-    Path(target).write_bytes(data)
 
 
 # ── what is checked first ──
@@ -102,6 +85,45 @@ jobs: [{{input: a.mp4, seed: [4, 5], end: 3f}}]
     assert sorted(os.listdir()) == ["a.mp4", "cup.jpg", "night.yaml"]
 
 
+def test_a_dry_run_says_when_there_is_no_room(night, capsys):
+    write("""
+jobs:
+  - {kind: zoom, solid: teal, size: 2000x2000, frames: 1000000, output: huge.mkv}
+defaults: {set: {output.codec: ffv1, dream: {octaves: 1, steps: 1}}}
+""")
+    assert run("night.yaml", "--dry-run", "--threads", 1) == 74
+    said = capsys.readouterr()
+    assert " 1000000  2000x2000  7 TB " in said.out.splitlines()[1]
+    assert "free, these renders take about 17.5 TB: make room" in said.err
+    assert said.err.count("error:") == 1
+
+
+def test_a_dry_run_of_a_watched_folder_has_nothing_to_show(night, capsys):
+    write(TWO)
+    Path("drop").mkdir()
+    assert run("night.yaml", "--watch", "drop", "--dry-run") == 2
+    assert "leave out --watch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.txt"])
+def test_a_report_is_not_written_over_something_else(night, capsys, name):
+    Path(name).write_text('{"mine": 1}')
+    write(f"defaults: {{{QUICK}}}\n{TWO}")
+    assert run("night.yaml") == 73
+    assert f"{name} is there and no report: name one with --report" in capsys.readouterr().err
+    assert Path(name).read_text() == '{"mine": 1}'
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["night.yaml", "a.mp4", "report.txt", "report"])
+def test_a_report_is_a_json_file(night, capsys, name):
+    write(TWO)
+    before = Path("night.yaml").read_text()
+    assert run("night.yaml", "--report", name) == 2
+    assert f"--report must name a .json file, not {name}" in capsys.readouterr().err
+    assert Path("night.yaml").read_text() == before
+
+
 # ── what is done ──
 
 
@@ -155,6 +177,7 @@ def test_a_failed_render_keeps_no_other_from_being_done(night):
     first, second = told["jobs"]
     assert first["error"] == {"exit_code": 65, "cause": "frame 2 cannot be read", "frame": 2}
     assert (first["frames_done"], first["tries"], first["seed"]) == (2, 1, 1)
+    assert second["frames_done"] == 24
     assert second["warnings"] == ["grainy"]
     text = Path("report.txt").read_text()
     assert "1: failed at frame 2: frame 2 cannot be read" in text
@@ -210,12 +233,65 @@ def test_reports_are_whole_or_not_there(night, monkeypatch):
     assert [name for name in os.listdir() if name.startswith(".")] == []
 
 
+def test_a_report_takes_the_place_of_the_last_one_and_makes_its_folder(night):
+    path = Path("new/folder/report.json")
+    Report(path, workers=1).write([])
+    Report(path, workers=2).write([])
+    assert json.loads(path.read_text())["workers"] == 2
+    assert "workers: 2" in path.with_suffix(".txt").read_text()
+
+
+def test_what_an_earlier_run_did_does_not_shorten_the_time_that_is_left(night):
+    pool = Scripted([Began(24, 20), Advanced(20, 0.1), Done()])
+    night_ = Batch(pool)
+    night_.add(items("jobs: [{input: a.mp4, output: x.mp4}]"))
+    list(night_.step())
+    assert night_.standing() == "0/1 renders  frame 20/24"
+    list(night_.step())
+    assert re.fullmatch(r"0/1 renders  frame 21/24, \d+ s left", night_.standing())
+
+
+def test_a_thousand_renders_are_not_added_up_for_every_frame(night):
+    """That took a driver of a thousand workers longer than the workers took."""
+    added_up = []
+
+    class Watched(Batch):
+        def frames(self):
+            added_up.append(1)
+            return super().frames()
+
+    (item,) = items("jobs: [{input: a.mp4, output: x.mp4}]")
+    night_ = Watched(Scripted([Began(24), *[Advanced(0, 0.1)] * 500, Done()]))
+    night_.add([item])
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, height=9)
+    with progress._moving_bars(console) as show:
+        for each in night_.run():
+            show(each, night_)
+    assert len(added_up) < 250
+    assert "0/1  0/24" in console.file.getvalue()
+
+
 # ── real workers ──
 
 
 @pytest.mark.slow
+def test_ctrl_c_does_not_reach_a_worker_that_is_just_starting(night):
+    """A terminal sends it to all processes in front, and a new one takes seconds to leave them."""
+    hit = []
+    with LocalPool(1) as pool:
+        night_ = Batch(pool)
+        night_.add(items(f"jobs: [{{input: a.mp4, end: 2f, output: x.mp4, {QUICK}}}]"))
+        for _ in night_.run():
+            if not hit:
+                hit += pool.pids
+                os.kill(pool.pids[0], signal.SIGINT)
+    assert hit
+    assert [(item.state, item.tries) for item in night_.items] == [("finished", 1)]
+
+
+@pytest.mark.slow
 def test_row_32_four_of_five_finish_and_a_second_run_redoes_only_the_fifth(night, capsys, media):
-    break_in_the_middle("a.mp4", "broken.mp4", media)
+    break_in_the_middle("broken.mp4", media)
     write(f"""
 defaults: {{{QUICK}, output: "out/{{stem}}-{{seed}}.mp4"}}
 jobs:
@@ -248,39 +324,6 @@ jobs:
     assert json.loads(Path("report.json").read_text())["finished"] == 1
 
 
-@pytest.mark.slow
-def test_one_worker_and_two_give_the_same_pictures(night):
-    text = f"jobs: [{{input: a.mp4, end: 8f, seed: [1, 2], output: '{{seed}}.mp4', {QUICK}}}]"
-    write(text)
-    for workers in (1, 2):
-        folder = f"by-{workers}"
-        assert run("night.yaml", "-o", folder, "--workers", workers, "--threads", 1) == 0
-    for seed in (1, 2):
-        assert pictures(f"by-1/{seed}.mp4") == pictures(f"by-2/{seed}.mp4")
-
-
-@pytest.mark.slow
-def test_row_33_a_killed_worker_is_replaced_and_the_result_is_the_same(night):
-    text = f"jobs: [{{input: a.mp4, output: x.mp4, {QUICK}}}]"
-    with LocalPool(1) as pool:
-        undisturbed = spent(pool, items(text))
-    whole = pictures("x.mp4")
-    os.unlink("x.mp4")
-    with LocalPool(1) as pool:
-        night_ = Batch(pool)
-        night_.add(items(text))
-        killed = False
-        for item in night_.run():
-            if item.frames_done == 5 and not killed:
-                killed = True
-                os.kill(pool.pids[0], signal.SIGKILL)
-    assert undisturbed.items[0].tries == 1
-    assert (night_.items[0].state, night_.items[0].tries) == ("finished", 2)
-    assert "killed by SIGKILL" in night_.items[0].warnings[0]
-    assert pictures("x.mp4") == whole
-    assert [name for name in os.listdir() if name.startswith(".")] == []
-
-
 # ── parts ──
 
 
@@ -292,16 +335,6 @@ jobs:
     output: NAME.mp4
     set: {{shots: {CUTS}, dream: {{octaves: 1, steps: 1}}, follow: {{octaves: 1, steps: 1}}}}
 """
-
-
-@pytest.fixture
-def long_night(night, media):
-    source = "testsrc2=s=96x64:r=25:d=9"
-    long = media.draw(
-        "long.mp4", *("-f", "lavfi", "-i", source, "-frames:v", "220", "-pix_fmt", "yuv420p")
-    )
-    shutil.copy(long, "long.mp4")
-    return night
 
 
 @pytest.mark.slow

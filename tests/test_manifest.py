@@ -249,6 +249,59 @@ def test_the_same_output_twice_is_refused_naming_both():
     ]
 
 
+def test_what_is_read_under_another_name_is_not_written_over(tmp_path):
+    """By way of another folder, and through a link."""
+    Path("deep").mkdir()
+    Path("deep/link.mp4").symlink_to("../b9.mp4")
+    text = f"""jobs:
+  - {{input: ../{tmp_path.name}/a.mp4, output: a.mp4, overwrite: true}}
+  - {{input: deep/link.mp4, output: b9.mp4, overwrite: true}}
+"""
+    assert refused(text) == [
+        f"night.yaml:{line}: output: ./{name} is read by this very batch: give it another name"
+        for line, name in [(f"2:{32 + len(tmp_path.name)}", "a.mp4"), ("3:36", "b9.mp4")]
+    ]
+
+
+def test_a_result_inside_another_one_is_refused():
+    """A folder of pictures is renamed into its place as a whole."""
+    text = """jobs:
+  - {input: a.mp4, output: out/pictures/}
+  - {input: b9.mp4, output: out/pictures/b.mp4}
+"""
+    assert refused(text) == [
+        "night.yaml:3:29: output: ./out/pictures/b.mp4 lies in ./out/pictures/, a result itself: "
+        "give it another folder"
+    ]
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    assert refused(f"jobs: [{{input: a.mp4, output: {'n' * 252}.mp4}}]") == [
+        "night.yaml:1:31: output: a name of 256 bytes, 'nnnnnnnnnnnnnnnnnnnn'...; a file's has at "
+        "most 255"
+    ]
+    assert refused(f"jobs: [{{input: a.mp4, output: {'é' * 126}.mp4}}]")
+    assert outputs(f"jobs: [{{input: a.mp4, output: {'n' * 251}.mp4}}]")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("input: a.mp4, preset: [acid, dogs, acid]", "1:44: preset: 'acid'"),
+        ("input: a.mp4, seed: [7, 7]", "1:33: seed: '7'"),
+        ("input: [a.mp4, a.mp4]", "1:24: input: 'a.mp4'"),
+    ],
+)
+def test_what_is_listed_twice_is_a_slip(values, said):
+    lines = refused(f"jobs: [{{{values}, output: 'o/{{index}}.mp4'}}]")
+    assert lines == [f"night.yaml:{said} is listed twice"]
+
+
+def test_what_two_globs_find_is_taken_once():
+    text = "jobs: [{input: ['b*.mp4', '*.mp4'], output: 'o/{stem}.mp4'}]"
+    assert outputs(text) == ["./o/b9.mp4", "./o/b10.mp4", "./o/a.mp4"]
+
+
 def test_a_matrix_that_slipped_is_refused_before_it_is_built(monkeypatch):
     monkeypatch.setattr(manifest, "MAX_RENDERS", 3)
     lines = refused('jobs: [{input: a.mp4, seed: [1, 2, 3, 4], output: "{seed}.mp4"}]')

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from nights import pictures, write
+from nights import items, pictures
 
-from dreamflow import batch, manifest, plan, ray_engine
+from dreamflow import ray_engine
 from dreamflow.batch import Batch
-from dreamflow.film import Conditions
-from dreamflow.ray_engine import BUNDLE_SECONDS, RayPool, bundled
+from dreamflow.errors import UnavailableError
+from dreamflow.ray_engine import BUNDLE_SECONDS, RayPool, bundle_seconds, bundled
 from dreamflow.work import Advanced, Began, Done, Failed
 from dreamflow.workers import LocalPool
 
@@ -31,20 +29,9 @@ jobs:
 
 
 @pytest.fixture
-def night(tmp_path, monkeypatch, media):
-    """A folder with a clip of three cuts, and the items of a manifest over it."""
-    monkeypatch.chdir(tmp_path)
-    source = "testsrc2=s=96x64:r=25:d=9"
-    long = media.draw(
-        "long.mp4", *("-f", "lavfi", "-i", source, "-frames:v", "220", "-pix_fmt", "yuv420p")
-    )
-    shutil.copy(long, "long.mp4")
-
-    def items(name):
-        entries = manifest.read(Path(write(MANIFEST.replace("NAME", name))))
-        return batch.survey(plan.plan(entries, Conditions(threads=1, device="cpu")))
-
-    return items
+def night(long_night):
+    """The items of a manifest over a clip of three cuts, whose results go into a folder."""
+    return lambda folder: items(MANIFEST.replace("NAME", folder))
 
 
 @pytest.fixture
@@ -62,12 +49,12 @@ def cluster():
     made.shutdown()
 
 
-def spent(pool, items, watch=lambda item: None):
+def spent(pool, todo):
     night = Batch(pool, least_part=40)
     with pool:
-        night.add(items)
-        for item in night.run():
-            watch(item)
+        night.add(todo)
+        for _ in night.run():
+            pass
     night.stop()
     return night
 
@@ -76,16 +63,6 @@ def by_hand(night, name="local"):
     """The pictures of a run on this machine alone."""
     spent(LocalPool(2), night(name))
     return [pictures(f"{name}/film.mp4"), pictures(f"{name}/zoom.mp4")]
-
-
-@pytest.mark.slow
-def test_two_nodes_give_the_pictures_of_two_processes_here(night, cluster):
-    wanted = by_hand(night)
-    done = spent(RayPool(cluster.address, threads=1), night("ray"))
-    assert [item.state for item in done.items] == ["finished", "finished"]
-    assert [item.tries for item in done.items] == [1, 1]
-    assert [pictures("ray/film.mp4"), pictures("ray/zoom.mp4")] == wanted
-    assert sorted(os.listdir("ray")) == ["film.mp4", "zoom.mp4"]
 
 
 @pytest.mark.slow
@@ -135,6 +112,19 @@ def test_a_driver_that_was_killed_is_gone_on_from_by_the_same_command(night, tmp
     assert [pictures("ray/film.mp4"), pictures("ray/zoom.mp4")] == wanted
 
 
+class NotThere:
+    """What only the driver can make something of, as if the nodes lacked dreamflow."""
+
+    def __reduce__(self):
+        return __import__, ("dreamflow_of_another_version",)
+
+
+@pytest.mark.slow
+def test_nodes_without_dreamflow_are_told_of_and_not_waited_for(night, cluster):
+    with pytest.raises(UnavailableError, match=r"No module named 'dreamflow_of.* is the same"):
+        spent(RayPool(cluster.address, threads=1, do=NotThere()), night("ray"))
+
+
 # ── what there is without a cluster ──
 
 
@@ -157,6 +147,10 @@ def test_a_run_on_this_machine_does_not_know_of_ray():
         "assert not {'ray', 'dreamflow.ray_engine'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_thousand_actors_speak_no_more_often_together_than_a_hundred():
+    assert [bundle_seconds(count) for count in (1, 50, 100, 1000)] == [0.5, 0.5, 1.0, 10.0]
 
 
 def test_what_is_said_is_bundled_and_the_last_word_comes_at_once():

@@ -57,3 +57,9 @@ def test_a_file_that_is_changed_or_comes_again_is_new(drop, tmp_path):
 def test_there_must_be_a_folder_to_watch(tmp_path):
     with pytest.raises(InputMissingError, match="no such folder"):
         Watcher(tmp_path / "nowhere")
+
+
+def test_a_folder_that_goes_away_is_told_of(drop, tmp_path):
+    tmp_path.rmdir()
+    with pytest.raises(InputMissingError, match="cannot be read any more: No such file"):
+        drop.arrived()

@@ -9,20 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nights import QUICK, pictures, write
-
-
-def children_of(pid):
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found |= {int(entry.name)} | children_of(int(entry.name))
-    return found
+from nights import QUICK, children_of, pictures, write
 
 
 def is_gone(pid):
