@@ -151,6 +151,13 @@ def test_a_film_without_sound_to_take_its_length_from_is_refused(target, tmp_pat
         list(render_film(ZoomRequest(Noise("pink"), str(target), look)))
 
 
+def test_a_soundtrack_without_sound_is_refused_before_any_work(target, media):
+    silent = media.draw("silent.mkv", "-f", "lavfi", "-i", "testsrc2=s=32x32:d=0.2", "-c:v", "ffv1")
+    look = make_preset("features.4", audio=str(silent))
+    with pytest.raises(BadMediaError, match="has no sound: name another file as --audio"):
+        next(render_film(ZoomRequest(Noise("pink"), str(target), look, frames=3)))
+
+
 def test_there_and_back_shows_both_ends_once(tmp_path):
     for count in (1, 2, 7, 8):
         target = f"{tmp_path}/{count}/"
@@ -251,6 +258,12 @@ def test_a_stream_is_a_film_that_players_read(target):
     assert (facts.container, facts.codec) == ("mpegts", "h264")
     assert (facts.width, facts.height, facts.rate) == (48, 32, Fraction(30))
     assert len(frames_of(stream)) == 12
+
+
+def test_a_stream_named_like_a_film_is_told(target, caplog):
+    for name in (target, target.with_suffix(".ts"), target.with_suffix("")):
+        list(render_stream(make_request(name, frames=1, live=True)))
+    assert caplog.messages == [f"{target} becomes an MPEG-TS stream, whose usual ending is .ts"]
 
 
 def test_what_was_streamed_before_the_end_can_be_played(target):
