@@ -153,6 +153,8 @@ def render_film(request: ZoomRequest) -> Generator[Event | Finished, None, None]
     course = Course.of(request, info)
     engine = engine_for(request, info, course.dreamed, heard(request, info))
     warn(engine, info)
+    if request.ping_pong and request.preset.sound_expressions():
+        logger.warning("on the way back of --ping-pong the picture does not follow the sound")
     film = _film(request, course, array, engine, codec)
     yield from make(film, request.target, request)
     yield Finished(request.target, info.frame_count, time.monotonic() - began)
