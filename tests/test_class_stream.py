@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -78,14 +79,23 @@ def ends_of_turns(look: Preset, frame_count: int) -> dict[int, str]:
     }
 
 
+def detail(image: Tensor) -> float:
+    return cv2.Laplacian(cv2.cvtColor(to_array(image), cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
+
+
 def recognised(look: Preset, seed: Tensor, ends: dict[int, str], judge) -> list[bool]:
-    """Whether each class is among the best three at the end of its turn."""
+    """Whether each class is among the best three at the end of its turn.
+
+    Each is to be about as crisp as the first.
+    """
     engine = Engine.build(look, Fraction(30), frame_count=max(ends) + 1)
-    found = []
+    found, crispness = [], []
     for frame in render_zoom(seed, engine, max(ends) + 1):
         if frame.index in ends:
             best = ranks_of(damaged(frame.image), judge)[:3]
             found.append(classes.index(ends[frame.index]) in best)
+            crispness.append(detail(frame.image))
+            assert crispness[-1] > 0.6 * crispness[0]
             clipped = ((frame.image < 1 / 255) | (frame.image > 254 / 255)).any(dim=1)
             assert clipped.float().mean() < 0.1
     return found
