@@ -12,7 +12,8 @@ the spectrum has gained of late (spectral flux: Dixon 2006), so it tells how sud
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -99,6 +100,12 @@ def length(path: Path) -> Fraction | None:
     return Fraction(samples, SAMPLE_RATE) if samples else None
 
 
+def is_in(path: Path) -> bool:
+    """Whether there is any sound in a file; only its beginning is decoded. Errors as `analyse`."""
+    with closing(_decode(path, None)) as blocks:
+        return any(block.size for block in blocks)
+
+
 def _bounds(rate: Fraction, frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each frame the first step that is not before its beginning, exactly."""
     per_frame = STEPS_PER_SECOND / rate
@@ -114,7 +121,7 @@ def _highest(values: Values, bounds: NDArray[np.int64]) -> Values:
 # ── decoding ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _decode(path: Path, origin: Fraction | None) -> Iterator[Values]:
+def _decode(path: Path, origin: Fraction | None) -> Generator[Values, None, None]:
     """The sound's samples from the moment 0 on, in blocks; nothing if there is no sound."""
     what = f"{path}: its sound cannot be decoded"
     try:

@@ -128,6 +128,8 @@ def _explain(error: BaseException) -> tuple[int, list[str]]:
 
 def _usage(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split()).rstrip(".")
+    text = text.replace("a valid integer range", "a whole number")
+    text = text.replace("a valid float range", "a number")
     context = getattr(error, "ctx", None)
     return f"{text} (see `{context.command_path} --help`)" if context else text
 

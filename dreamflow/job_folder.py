@@ -403,7 +403,7 @@ _DIGEST = " SHA-256"
 
 
 def _shortened(value: object) -> str:
-    text = "not given" if value is None else str(value)
+    text = "not given" if value in (None, "") else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -5,6 +5,7 @@ Convention: arrays `[H, W, 3]` RGB, uint8 or uint16, as everywhere in media code
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,8 @@ from dreamflow.errors import UsageError
 from dreamflow.frames import Array, Box
 from dreamflow.video.reader import fitted, resized
 from dreamflow.video.stills import read_still
+
+logger = logging.getLogger("dreamflow")
 
 USUAL_SIZE = (1280, 720)
 """(width, height) of a film that grows from no picture; the shape too, where one side is given."""
@@ -66,8 +69,9 @@ Seed = Path | Solid | Noise
 def draw(seed: Seed, size: Box | None, *, multiple: int, take: int, max_pixels: int) -> Array:
     """The first picture of a film: `size` covered and cropped at the centre, never distorted.
 
-    Without `size` a picture keeps its own. Sides are cut to multiples of `multiple`. `take` is the
-    seed of the randomness. Errors as `read_still`; UsageError for a size over `max_pixels`.
+    Without `size` a picture keeps its own. Sides are cut to multiples of `multiple`, with a warning
+    where they were asked for. `take` is the seed of the randomness. Errors as `read_still`;
+    UsageError for a size over `max_pixels`.
     """
     if isinstance(seed, Path):
         array = read_still(seed, max_pixels=max_pixels)
@@ -86,7 +90,14 @@ def _film_size(
     """(width, height) of the film; a box is filled, a single side keeps the shape of `own`."""
     shape = own if size is None or size.one_side else (size.width, size.height)
     width, height = fitted(size, *shape, max_pixels)
-    return _whole(width, multiple), _whole(height, multiple)
+    film = _whole(width, multiple), _whole(height, multiple)
+    derived = size is not None and size.one_side  # then the short side is nobody's wish
+    if film != (width, height) and not (derived and max(film) == max(width, height)):
+        logger.warning(
+            "the film is %dx%d, not %dx%d: its sides are multiples of %d",
+            *(*film, width, height, multiple),
+        )
+    return film
 
 
 def _whole(side: int, multiple: int) -> int:

@@ -72,6 +72,7 @@ STREAM_SECONDS = 3600
 MAX_FRAMES = 10_000_000
 
 _STANDARD_OUTPUT = 1
+_STREAM_ENDINGS = ("", ".ts", ".m2ts", ".mts")
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,19 @@ class ZoomRequest(Conditions):
         return round(self.duration.seconds(self.rate) * self.rate)
 
     def frame_count(self) -> int:
-        """Of the whole film; without a wish it lasts as long as its sound."""
-        if self._length is not None or self.soundtrack is None:
+        """Of the whole film; without a wish it lasts as long as its sound.
+
+        Raises BadMediaError for a soundtrack without sound; else errors as `audio.analyse`.
+        """
+        if self.soundtrack is None:
             return self._length or 0
-        seconds = audio.length(self.soundtrack)
+        if self._length is not None and audio.is_in(self.soundtrack):
+            return self._length
+        seconds = None if self._length is not None else audio.length(self.soundtrack)
         if seconds is None:
-            raise BadMediaError(f"{self.soundtrack} has no sound: give --frames or --duration")
+            raise BadMediaError(
+                f"{self.soundtrack} has no sound: name another file as --audio, or leave it out"
+            )
         return max(1, round(seconds * self.rate))
 
 
@@ -144,6 +152,8 @@ def render_film(request: ZoomRequest) -> Generator[Event | Finished, None, None]
     course = Course.of(request, info)
     engine = engine_for(request, info, course.dreamed, heard(request, info))
     warn(engine, info)
+    if request.ping_pong and request.preset.sound_expressions():
+        logger.warning("on the way back of --ping-pong the picture does not follow the sound")
     film = _film(request, course, array, engine, codec)
     yield from make(film, request.target, request)
     yield Finished(request.target, info.frame_count, time.monotonic() - began)
@@ -286,6 +296,9 @@ def _opened(request: ZoomRequest) -> Iterator[int]:
     if request.target == "-":
         descriptor = os.dup(_STANDARD_OUTPUT)
     else:
+        name = request.target
+        if Path(name).suffix.lower() not in _STREAM_ENDINGS:
+            logger.warning("%s becomes an MPEG-TS stream, whose usual ending is .ts", name)
         how = os.O_TRUNC if request.overwrite else os.O_EXCL
         try:
             descriptor = os.open(

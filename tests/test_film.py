@@ -276,6 +276,8 @@ def test_something_else_is_refused_with_what_changed_until_restarted(stills, tar
         list(render(clip_request(stills, target, threads=2)))
     with pytest.raises(ChangedError, match="size was"):
         list(render(clip_request(stills, target, size=Box.parse("32"))))
+    with pytest.raises(ChangedError, match="audio was not given, is tone"):
+        list(render(clip_request(stills, target, stages={"audio": "tone.wav"})))
     assert len(list(folder_of(target).glob("*.video"))) == 1
     started, *_ = render(replace(other, restart=True))
     assert started.resumes_at is None

@@ -34,6 +34,28 @@ def test_a_size_is_filled_and_sides_are_even(picture, size, shape):
     assert array.shape == (*shape, 3)
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("33x21", "the film is 32x20, not 33x21: its sides are multiples of 2"),
+        ("1x1", "the film is 2x2, not 1x1: its sides are multiples of 2"),
+        ("33", "the film is 32x22, not 33x22: its sides are multiples of 2"),
+        ("32", ""),  # whose short side, 21.3, nobody asked for
+        ("30x20", ""),
+        (None, ""),
+    ],
+)
+def test_a_film_of_another_size_than_asked_for_is_told(picture, size, told, caplog):
+    draw(picture, size and Box.parse(size), **RULES)
+    assert caplog.messages == ([told] if told else [])
+
+
+def test_a_picture_whose_sides_are_odd_is_told(tmp_path, caplog):
+    write_still(tmp_path / "odd.png", np.zeros((57, 101, 3), np.uint8))
+    assert draw(tmp_path / "odd.png", None, **RULES).shape == (56, 100, 3)
+    assert caplog.messages == ["the film is 100x56, not 101x57: its sides are multiples of 2"]
+
+
 def test_sides_stay_odd_where_the_codec_takes_them(picture):
     array = draw(picture, Box.parse("33x21"), **{**RULES, "multiple": 1})
     assert array.shape == (21, 33, 3)

@@ -31,7 +31,7 @@ from dreamflow.video.reader import open_clip
 from dreamflow.video.scratch import Scratch
 from dreamflow.video.stills import write_still
 from dreamflow.video.writer import embedded_settings
-from dreamflow.zoom import render_zoom
+from dreamflow.zoom import render_loop, render_zoom
 from dreamflow.zoom_job import ZoomRequest, render_film, render_stream
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +151,22 @@ def test_a_film_without_sound_to_take_its_length_from_is_refused(target, tmp_pat
         list(render_film(ZoomRequest(Noise("pink"), str(target), look)))
 
 
+def test_a_soundtrack_without_sound_is_refused_before_any_work(target, media):
+    silent = media.draw("silent.mkv", "-f", "lavfi", "-i", "testsrc2=s=32x32:d=0.2", "-c:v", "ffv1")
+    look = make_preset("features.4", audio=str(silent))
+    with pytest.raises(BadMediaError, match="has no sound: name another file as --audio"):
+        next(render_film(ZoomRequest(Noise("pink"), str(target), look, frames=3)))
+
+
+def test_a_film_there_and_back_that_listens_is_told_of_its_way_back(target, tone, caplog):
+    overrides = ["camera.zoom=1 + audio.rms", "dream.octaves=1", "dream.steps=0", "follow.steps=0"]
+    look = preset.load("base", overrides=overrides).model_copy(update={"audio": str(tone)})
+    rest = {"rate": Fraction(6), "size": Box(64, 64), "ping_pong": True, "threads": 1}
+    list(render_film(ZoomRequest(Noise("pink"), str(target), look, **rest)))
+    told = "on the way back of --ping-pong the picture does not follow the sound"
+    assert caplog.messages == [told]
+
+
 def test_there_and_back_shows_both_ends_once(tmp_path):
     for count in (1, 2, 7, 8):
         target = f"{tmp_path}/{count}/"
@@ -253,6 +269,12 @@ def test_a_stream_is_a_film_that_players_read(target):
     assert len(frames_of(stream)) == 12
 
 
+def test_a_stream_named_like_a_film_is_told(target, caplog):
+    for name in (target, target.with_suffix(".ts"), target.with_suffix("")):
+        list(render_stream(make_request(name, frames=1, live=True)))
+    assert caplog.messages == [f"{target} becomes an MPEG-TS stream, whose usual ending is .ts"]
+
+
 def test_what_was_streamed_before_the_end_can_be_played(target):
     stream = target.with_suffix(".ts")
     endless = render_stream(make_request(stream, live=True))
@@ -321,6 +343,8 @@ def test_the_command_makes_a_film(target, capsys):
         (["--solid", "blurple", "--frames", 3], 2, "not a colour"),
         (["--noise", "pink"], 2, "how long"),
         (["--noise", "brown", "--frames", 3], 2, "--noise"),
+        (["--noise", "pink", "--frames", 3.5], 2, "'3.5' is not a whole number"),
+        (["--noise", "pink", "--frames", 3, "--strength", "x"], 2, "'x' is not a number"),
         (["nothere.png", "--frames", 3], 66, "no such file"),
         (["--noise", "pink", "--frames", 3, "-p", "nothere"], 78, "unknown preset"),
         (["--noise", "pink", "--audio", "nothere.wav"], 66, "no such file"),
@@ -362,21 +386,44 @@ def test_frames_put_aside_come_back_in_any_order(tmp_path, bits):
 # ── the look of it ──
 
 
-@pytest.mark.slow
-def test_the_default_zoom_neither_blurs_nor_drifts_nor_burns_out():
-    look = preset.load("dive")
+ZOOMS = [look.name for look in preset.shipped() if look.family == "zooms"]
+
+
+def _seed_and_engine(name, size, frame_count):
     rules = {"multiple": 2, "take": 0, "max_pixels": 10**8}
-    seed = draw(ROOT / "samples" / "hubble.jpg", Box.parse("160x90"), **rules)
-    engine = zoom_job.prepare(look, Fraction(30), "cpu", 1, frame_count=120)
-    kept = [f for f in render_zoom(to_image(seed), engine, 120) if f.index in (0, 50, 119)]
+    seed = draw(ROOT / "samples" / "hubble.jpg", Box.parse(size), **rules)
+    engine = zoom_job.prepare(preset.load(name), Fraction(30), "cpu", 1, frame_count=frame_count)
+    return to_image(seed), engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ZOOMS if name != "stream"])
+def test_no_zoom_blurs_drifts_or_burns_out(name):
+    seed, engine = _seed_and_engine(name, "160x90", 120)
+    kept = [f for f in render_zoom(seed, engine, 120) if f.index in (0, 50, 119)]
     first, early, late = (_facts_of(frame.image, engine) for frame in kept)
     assert late["brightness"] == pytest.approx(early["brightness"], rel=0.15)
-    assert late["saturation"] == pytest.approx(early["saturation"], rel=0.2)
+    assert late["saturation"] == pytest.approx(early["saturation"], rel=0.15)
     assert late["clipped"] < 0.1
     assert 0.7 < late["detail"] / early["detail"] < 1.5
     assert late["detail"] > 0.3 * first["detail"]
     for before, after in zip(early["activation"], late["activation"], strict=True):
         assert after > 0.5 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOOMS)
+def test_every_zoom_closes_its_loop(name):
+    """The step over the seam is no larger than the 90th percentile of the others."""
+    seed, engine = _seed_and_engine(name, "128x72", 18)
+    shelf, film = {}, []
+    for frame in render_loop(seed, engine, 18, 6, shelf):
+        if frame.index < 0:
+            shelf[frame.index + 6] = to_array(frame.image, 16)
+        else:
+            film.append(frame.image)
+    *steps, seam = (float((b - a).abs().mean()) for a, b in pairwise([*film, film[0]]))
+    assert seam <= np.percentile(steps, 90)
 
 
 def _facts_of(image, engine):
