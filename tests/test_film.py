@@ -181,6 +181,32 @@ KINDS = {
 }
 
 
+def test_an_input_that_changes_while_it_is_read_gets_into_no_finished_chunk(stills, target):
+    last = stills / "13.png"
+    as_it_was = last.read_bytes()
+    events = render(clip_request(stills, target))
+    while not isinstance(next(events), Saved):
+        pass
+    write_still(last, panning_clip(1)[0])
+    with pytest.raises(ChangedError, match="changed while it was read"):
+        list(events)
+    assert not target.exists()
+    last.write_bytes(as_it_was)
+    events = list(render(clip_request(stills, target)))
+    assert next(event for event in events if isinstance(event, Started)).resumes_at == 4
+    found = frames_of(target)
+    target.unlink()
+    list(render(clip_request(stills, target)))
+    assert np.array_equal(found, frames_of(target))
+
+
+def test_an_input_that_is_only_touched_has_not_changed(stills, target):
+    for event in render(clip_request(stills, target)):
+        if isinstance(event, Saved):
+            (stills / "13.png").touch()
+    assert len(frames_of(target)) == 14
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_render_that_was_stopped_goes_on_bit_by_bit_the_same(stills, target, tmp_path, kind):
     make_request, options = KINDS[kind]
