@@ -24,6 +24,7 @@ from dreamflow.filters import gaussian_blur
 from dreamflow.flow import Correspondence
 from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
+from dreamflow.mattes import Matte
 from dreamflow.settings import Follow
 
 NEAR = 5
@@ -45,6 +46,8 @@ class Past:
     """Its residual, float16 `[1, 3, h, w]`."""
     moves: tuple[float, ...] = _STILL
     """What the camera did to the dream since then, a matrix row by row."""
+    where: Tensor | None = None
+    """As of `Carry`, float16."""
 
     @property
     def source(self) -> Tensor:
@@ -83,6 +86,10 @@ class Carry:
     """How strong a dream is meant to be; None where that is not looked after."""
     pasts: tuple[Past, ...] = ()
     """Frames of the same shot dreamed before, the latest first."""
+    mattes: tuple[Matte, ...] = ()
+    """The masks that follow what they are on, as they lie on this frame."""
+    where: Tensor | None = None
+    """How far the dream could grow there, `[1, 1, h, w]` in 0..1; None if that never changes."""
 
     @property
     def near_and_far(self) -> tuple[tuple[Past, ...], tuple[Past, ...]]:
@@ -95,7 +102,8 @@ class Carry:
         The last few stay, up to `NEAR` before the next frame, and of older ones every `_FAR`th.
         """
         levels = (self.source * 255).round().to(torch.uint8)
-        latest = Past(self.index, levels, self.residual.half())
+        where = None if self.where is None else self.where.half()
+        latest = Past(self.index, levels, self.residual.half(), where=where)
         pasts = [past.moved(by) for past in (latest, *self.pasts)]
         near, far = pasts[: NEAR - 1], pasts[NEAR - 1 :]
         kept = [p for p in far if p.index % _FAR == 0 and index - p.index <= _FARTHEST]
@@ -146,10 +154,14 @@ class Arrived:
         softness: float,
         move: Move,
         mask: Mask | None = None,
+        where: Tensor | None = None,
     ) -> "Arrived":
-        """Carried along the flow, after a `move` of the camera, in one resampling."""
+        """Carried along the flow, after a `move` of the camera, in one resampling.
+
+        `where` is how far it could grow where it comes from, if that is not the `mask` of here.
+        """
         trust = soften(correspondence.reliable, softness)
-        return cls(_carried(residual, correspondence, move, mask), trust)
+        return cls(_carried(residual, correspondence, move, mask, where), trust)
 
     def steadied(self, older: "Arrived", share: float, textured: Tensor) -> "Arrived":
         """With `share` of `older` where both can be followed, all of it where only that can.
@@ -211,13 +223,19 @@ def between(
         soften(each.reliable, settings.softness) * weight
         for each, weight in zip(found, (1 - share, share), strict=True)
     )
-    residuals = [neighbour.residual for neighbour in neighbours]
-    first, second = map(_carried, residuals, found, moves, (mask, mask))
+    first, second = (
+        _carried(carry.residual, correspondence, move, mask, carry.where)
+        for carry, correspondence, move in zip(neighbours, found, moves, strict=True)
+    )
     return (first * early + second * late) / (early + late).clamp(min=_LEAST_WEIGHT)
 
 
 def _carried(
-    residual: Tensor, correspondence: Correspondence, move: Move, mask: Mask | None
+    residual: Tensor,
+    correspondence: Correspondence,
+    move: Move,
+    mask: Mask | None,
+    where: Tensor | None,
 ) -> Tensor:
     """A residual on the current frame's grid, not yet faded, in one resampling.
 
@@ -227,8 +245,18 @@ def _carried(
     if mask is None:
         return carried
     here = mask.at(carried)
-    there = pulled(here, correspondence, move)
+    there = pulled(here if where is None else where.to(here), correspondence, move)
     return carried * (here / there.clamp(min=_LEAST_WEIGHT)).clamp(max=1)
+
+
+def let_grow(
+    carry: Carry, correspondence: Correspondence, move: Move, mask: Mask | None
+) -> Tensor | float:
+    """What share of what may grow here could, where that comes from; 1 at most."""
+    if carry.where is None or mask is None:
+        return 1.0
+    there = pulled(carry.where, correspondence, move)
+    return (there / mask.at(there).clamp(min=_LEAST_WEIGHT)).clamp(0, 1)
 
 
 def pulled(image: Tensor, correspondence: Correspondence, move: Move) -> Tensor:

@@ -35,6 +35,7 @@ from dreamflow.video import writer
 from dreamflow.video.ffmpeg import FFmpegError, open_regular
 from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.scratch import Scratch
+from dreamflow.video.sequences import files_of
 from dreamflow.video.writer import Codec
 
 logger = logging.getLogger("dreamflow")
@@ -555,6 +556,12 @@ def fingerprint(
 
 
 _INPUT = "input SHA-256"
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, or one of all files of a sequence."""
+    files = files_of(path)
+    return sha256(path) if files == [path] else _digest(files)
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from dreamflow.film import (
     Shown,
     Started,
     check_target,
+    digest,
     divide,
     fingerprint,
     make,
@@ -49,7 +50,6 @@ from dreamflow.flow import FlowMethod, FlowSource
 from dreamflow.flow_cache import FlowCache
 from dreamflow.flow_files import FlowFiles
 from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
-from dreamflow.masks import Mask
 from dreamflow.preset import Preset
 from dreamflow.render import (
     Engine,
@@ -67,7 +67,7 @@ from dreamflow.video import ffmpeg, writer
 from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.reader import Clip, fitted, open_clip, resized
 from dreamflow.video.scratch import Scratch
-from dreamflow.video.sequences import is_stills
+from dreamflow.video.sequences import files_of, is_stills
 from dreamflow.video.stills import Still, read_still_with_alpha, write_still
 from dreamflow.video.writer import Codec
 
@@ -312,13 +312,13 @@ def still_engine(preset: Preset, conditions: Conditions, source: Path | None = N
         make_flow=without_motion,
         max_pixels=conditions.max_pixels,
     )
-    return masked(engine, conditions)
+    refuse_reels(engine)
+    return engine
 
 
 def _check_inputs_survive(request: VideoRequest, files: Sequence[Path]) -> None:
     sound = sound_file(request.preset)
-    read = [*files, *([sound] if sound else []), *mask_file(request.preset)]
-    read += objective_files(request.preset)
+    read = [*files, *([sound] if sound else []), *named_files(request.preset)]
     writer.check_input_survives(request.target, read)
 
 
@@ -335,6 +335,8 @@ def dream_still(still: Still, engine: Engine) -> Still:
     warn_of_dropped_octaves(engine, still.pixels.shape[:2])
     full = to_image(still.pixels, engine.device)
     source = shrink(full, engine.preset.dream.size)
+    with engine.reading():
+        engine = engine.alone(source, 0)
     dreamed = dream_from_scratch(engine, source, 0)
     if engine.preset.dream.start == "source":
         image = compose(full, dreamed - source, engine.mask)
@@ -356,14 +358,15 @@ def prepare(
     make_flow: MakeFlow | None = None,
     max_pixels: int = MAX_PIXELS,
     fit: Fit = np.asarray,
+    mask_rate: Fraction | None = None,
     extractor: AnyExtractor | None = None,
 ) -> Engine:
     """Set the process up (see `machine.tune`) and build the engine of a render.
 
-    `make_flow` takes the place of the preset's flow method; `max_pixels` and `fit` are for the
-    pictures and masks that objectives name (see `props.read`), which come first of all.
+    `make_flow` takes the place of the preset's flow method; `max_pixels`, `fit` and `mask_rate` are
+    for the pictures and masks that it names (see `props.read`), which come first of all.
     """
-    found = props.read(preset, max_pixels, fit)
+    found = props.read(preset, max_pixels, fit, mask_rate)
     machine.tune(threads)
     chosen = machine.pick_device(device)
     return Engine.build(
@@ -377,28 +380,6 @@ def prepare(
         props=found,
         extractor=extractor,
     )
-
-
-def masked(engine: Engine, conditions: Conditions, fit: Fit = np.asarray) -> Engine:
-    """The engine with the mask that its preset names, if it names one.
-
-    `fit` makes weights `[H, W]` of the picture's size those of a frame's shape, where that is not
-    simply stretching. Errors as `read_still`.
-    """
-    file = engine.preset.mask
-    if not file:
-        return engine
-    still = read_still_with_alpha(Path(file), max_pixels=conditions.max_pixels)
-    weights = masks.weights_of(still.pixels, still.alpha)
-    if not weights.any():
-        logger.warning("%s is black everywhere: as a mask it lets nothing be dreamed", file)
-    return replace(engine, mask=Mask.of(fit(weights), engine.device))
-
-
-def objective_files(preset: Preset) -> list[Path]:
-    """The pictures and other files that objectives name."""
-    found = presets.files(preset).items()
-    return [Path(file) for key, file in found if file and key.startswith("objectives.")]
 
 
 def refuse_from_nothing(preset: Preset) -> None:
@@ -419,9 +400,27 @@ def refuse_motion_masks(preset: Preset) -> None:
             raise preset.complaint(f"objectives.{index}.mask", text)
 
 
-def mask_file(preset: Preset) -> list[Path]:
-    """The picture that a render with this preset is masked by, if there is one."""
-    return [Path(preset.mask)] if preset.mask else []
+def refuse_reels(engine: Engine) -> None:
+    """Refuse masks that are clips for what is none."""
+    for name in engine.reels:
+        raise UsageError(
+            f"{name} is a clip, and as a mask for clips (dreamflow video): use a still"
+        )
+
+
+def named_files(preset: Preset) -> list[Path]:
+    """The files that a preset's mask and objectives name, all those of a sequence.
+
+    Errors as `sequences.find_stills`.
+    """
+    named = [*_named(preset, "mask"), *_named(preset, "objectives")]
+    return [file for path in named for file in files_of(path)]
+
+
+def _named(preset: Preset, setting: str) -> list[Path]:
+    """What a setting and those in it name."""
+    found = presets.files(preset).items()
+    return [Path(file) for key, file in found if file and key.split(".")[0] == setting]
 
 
 def without_motion(_device: torch.device) -> FlowSource:
@@ -496,10 +495,10 @@ def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, An
     }
     if sound := sound_file(engine.preset):
         known["audio_sha256"] = sha256(sound)
-    for mask in mask_file(engine.preset):
-        known["mask_sha256"] = sha256(mask)
-    if files := objective_files(engine.preset):
-        known["objectives_sha256"] = {file.name: sha256(file) for file in files}
+    for mask in _named(engine.preset, "mask"):
+        known["mask_sha256"] = digest(mask)
+    if files := _named(engine.preset, "objectives"):
+        known["objectives_sha256"] = {file.name: digest(file) for file in files}
     return known
 
 
@@ -545,7 +544,7 @@ def clip_engine(
     extractor: AnyExtractor | None = None,
 ) -> Engine:
     """The engine of a request's clip, whose sound is heard already (see `listen`)."""
-    engine = prepare(
+    return prepare(
         request.look,
         info.rate,
         request.device,
@@ -556,5 +555,5 @@ def clip_engine(
         make_flow=functools.partial(make_flow, request, info),
         max_pixels=request.max_pixels,
         extractor=extractor,
+        mask_rate=None if is_stills(request.source) else request.rate,
     )
-    return masked(engine, request)

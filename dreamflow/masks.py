@@ -1,12 +1,14 @@
 """Where a dream may grow: white dreams, black stays what it was, grey dreams less.
 
 A mask holds for the frame and not for what is filmed: it stands still while the picture moves under
-it. Whoever dreams multiplies by it what is added to a picture, so that where it is 0 nothing is.
+it; `mattes` has those that travel. Whoever dreams multiplies by it what is added to a picture, so
+that where it is 0 nothing is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -67,6 +69,18 @@ class Mask:
         return F.interpolate(
             self.shares, size, mode="bilinear", align_corners=False, antialias=True
         ).clamp(0, 1)
+
+
+class MaskFrames(Protocol):
+    """Masks of which each frame has its own, whatever is to be seen there."""
+
+    def at(self, index: int) -> Mask:
+        """That of source frame `index`."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading; the next `at` begins again."""
+        ...
 
 
 def weights_of(pixels: Array, alpha: Array | None) -> Array:

@@ -544,7 +544,7 @@ def _engine(request: MeasureRequest, preset: Preset | None, source: Clip) -> Eng
     try:
         sound = job.listen(preset, request.source, info)
         return job.prepare(
-            preset,
+            preset.model_copy(update={"mask": ""}),  # it changes no score, and may be gone by now
             info.rate,
             request.device,
             request.threads,

@@ -361,7 +361,7 @@ class Builder:
         common: Any = {
             "weight": objective.weight,
             "octaves": objective.octaves,
-            "mask": objective.mask,
+            "mask": settings.mask_name(objective.mask),
         }
         keys = tuple(self.key(objective, layer) for layer in objective.layers)
         first = keys[0]

@@ -186,7 +186,7 @@ mask_option = click.option(
     "--mask",
     type=PATH,
     metavar="FILE",
-    help="Dream only where this picture is white (or opaque); where it is black nothing changes.",
+    help="Dream only where this picture (or clip, frame by frame) is white; black stays as it is.",
 )
 
 

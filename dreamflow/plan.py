@@ -39,7 +39,7 @@ from dreamflow.settings import Output
 from dreamflow.strict_yaml import Problem, together
 from dreamflow.video import writer
 from dreamflow.video.reader import fitted, resized
-from dreamflow.video.sequences import find_stills, is_stills
+from dreamflow.video.sequences import files_of
 from dreamflow.video.stills import read_still, still_format, still_size
 from dreamflow.zoom import render_zoom
 from dreamflow.zoom_job import RATE, ZoomRequest
@@ -196,8 +196,7 @@ _ASKED = ("size", "start", "end", "rate", "frames", "duration", "loop", "ping_po
 
 def _digest(path: Path) -> str:
     """That of a file, or of all stills of a sequence."""
-    files = find_stills(path) if is_stills(path) else [path]
-    return " ".join(sha256(file) for file in files)
+    return " ".join(sha256(file) for file in files_of(path))
 
 
 def answers(path: str, asked: str) -> bool:

@@ -30,10 +30,11 @@ from dreamflow.complaints import (
     schema_at,
     set_mark,
 )
-from dreamflow.errors import PresetError, UsageError
+from dreamflow.errors import DreamflowError, PresetError, UsageError
 from dreamflow.settings import (
     MOVING_MASKS,
     TAGS,
+    AnyMask,
     AnyObjective,
     Camera,
     Color,
@@ -64,6 +65,7 @@ from dreamflow.strict_yaml import (
     together,
     written,
 )
+from dreamflow.video import sequences
 
 if TYPE_CHECKING:
     from dreamflow.schedule import Curve, SoundCurves
@@ -117,10 +119,11 @@ class Preset(Stage):
         "Sound file that `audio.*` in expressions listens to, beside the preset; empty for the "
         "clip's own sound.",
     )
-    mask: str = setting(
+    mask: AnyMask = setting(
         "",
-        "Picture, beside the preset, of where to dream: white dreams, black stays; its alpha if "
-        "that varies, else its luma. It is stretched over the frame and stands still on it.",
+        "Picture, or clip frame by frame, beside the preset, of where to dream: white dreams, "
+        "black stays; its alpha if that varies, else its luma. It is stretched over the frame and "
+        "stands still on it. Or a mapping as below.",
     )
     shots: Cuts = setting(
         "auto",
@@ -553,7 +556,7 @@ def _with_weights_found(
     return tree.replaced("network", Scalar(node.mark, value, node.text), node.mark)
 
 
-_FILES = ("audio", "mask")
+_FILES = ("audio", "mask", "mask.file")
 """Settings that name a file."""
 _OBJECTIVE_FILES = ("guide", "style", "content", "direction", "mask")
 """Those of an objective."""
@@ -562,8 +565,11 @@ _OBJECTIVE_FILES = ("guide", "style", "content", "direction", "mask")
 def _with_file_found(
     tree: Mapping, key: str, source: _Source, problems: list[Problem], prefix: str = ""
 ) -> Mapping:
-    """`audio: FILE` is named from the preset's folder; here from ours."""
+    """`audio: FILE`, or `mask: {file: FILE}`, is named from the preset's folder; here from ours."""
     node = tree.entries.get(key)
+    if key == "mask" and isinstance(node, Mapping):
+        node = _with_file_found(node, "file", source, problems, f"{prefix}mask.")
+        return tree.replaced(key, node, node.mark)
     if not (isinstance(node, Scalar) and isinstance(node.value, str) and node.value):
         return tree
     try:
@@ -830,6 +836,8 @@ def _curves_whole(node: Node, path: Steps = ()) -> Any:
         return node
     if _moves(path):
         return replace(node, whole=True)
+    if path[-1:] == ("mask",):  # of a class it has no use for the file of another
+        node = replace(node, whole=True)
     entries = {key: _curves_whole(value, (*path, key)) for key, value in node.entries.items()}
     return replace(node, entries=entries)
 
@@ -980,6 +988,8 @@ def _rows(properties: dict[str, Any], prefix: str) -> Iterator[SettingRow]:
         unit, default = part.get("unit", ""), str(part.get("default", ""))
         moves = "yes" if part.get("moves") else ""
         yield SettingRow(key, settings.allowed(part), unit, default, part["description"], moves)
+        for arm in arms(part):
+            yield from _rows(arm, f"{key}.")
         for arm in arms(part.get("items", {})):
             yield from _rows(arm, f"{key}[].")
 
@@ -1039,16 +1049,23 @@ def files(preset: Preset) -> dict[str, str]:
     """The files that a preset names, by setting, as seen from here; empty where it names none."""
     found = {
         "audio": preset.audio,
-        "mask": preset.mask,
+        **_file_of("mask", preset.mask),
         "network": preset.network.partition(":")[2],
     }
     for index, objective in enumerate(preset.objectives):
         found[f"objectives.{index}.network"] = objective.network.partition(":")[2]
         for key in _OBJECTIVE_FILES:
             name = getattr(objective, key, "")
-            if isinstance(name, str) and name not in MOVING_MASKS:
-                found[f"objectives.{index}.{key}"] = name
+            if name not in MOVING_MASKS:
+                found |= _file_of(f"objectives.{index}.{key}", name)
     return found
+
+
+def _file_of(path: str, value: Any) -> dict[str, str]:
+    """The file that a setting may name, in a text or a mask's mapping; numbers are none."""
+    if isinstance(value, settings.FileMask):
+        return {f"{path}.file": value.file}
+    return {path: value} if isinstance(value, str) else {}
 
 
 def with_file(preset: Preset, key: str, file: str) -> Preset:
@@ -1083,7 +1100,7 @@ def check(preset: Preset) -> None:
     wrong = [
         str(preset.complaint(key, f": there is no file {quoted(file)}"))
         for key, file in files(preset).items()
-        if file and not os.path.isfile(file)
+        if file and not _is_there(key, file)
     ]
     try:
         preset.rehearse()
@@ -1091,6 +1108,15 @@ def check(preset: Preset) -> None:
         wrong.append(str(error))
     if wrong:
         raise together(wrong)
+
+
+def _is_there(key: str, file: str) -> bool:
+    if not re.search(r"(^|\.)mask(\.file)?$", key):
+        return os.path.isfile(file)
+    try:
+        return all(map(os.path.isfile, sequences.files_of(Path(file))))
+    except DreamflowError:
+        return False
 
 
 _COMMENT_COLUMN = 40

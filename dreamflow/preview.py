@@ -29,7 +29,7 @@ from dreamflow.job import (
     VideoRequest,
     clip_engine,
     listen,
-    mask_file,
+    named_files,
     open_source,
     sound_file,
 )
@@ -102,9 +102,14 @@ class Motion:
 
 def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
     """Carry a lattice through a clip as the engine would carry a dream."""
+    with engine.reading():
+        yield from _follow_lattice(clip, engine)
+
+
+def _follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
     carry = None
     for index, array in enumerate(clip.frames(), clip.info.first_index):
-        now = engine.at(index)
+        now = engine.at(index).with_reels(index)
         full = to_image(array, engine.device)
         source = shrink(full, now.preset.dream.size)
         moved = None
@@ -113,7 +118,11 @@ def follow_lattice(clip: Clip, engine: Engine) -> Iterator[Motion]:
         carried = None if carry is None or moved is None else move(now, carry, moved)
         fresh = lay_lattice(source)
         lattice = fresh if carried is None else grow(carried, fresh, now.preset)
-        carry = Carry(index, source, lattice)
+        if carry is None or moved is None or carried is None:
+            worn = now.begun(source, index)
+        else:
+            worn = now.followed(carry, source, index, moved)
+        now, carry = now.with_mattes(worn), Carry(index, source, lattice, mattes=worn)
         yield Motion(index, full, carry, moved.reliable if moved else None, carried is None, now)
 
 
@@ -230,7 +239,7 @@ def render_preview(
     with ExitStack() as stack:
         clip = stack.enter_context(open_source(replace(request, size=request.size or SHOWN)))
         heard = sound_file(request.preset)
-        read = [*clip.files, *([heard] if heard else []), *mask_file(request.preset)]
+        read = [*clip.files, *([heard] if heard else []), *named_files(request.preset)]
         writer.check_input_survives(request.target, read)
         info = clip.info
         sound = listen(request.preset, request.source, info)
@@ -275,6 +284,7 @@ def _dreamed(clip: Clip, engine: Engine, place: int) -> Array:
     full = to_image(array, engine.device)
     now = engine.at(index)
     source = shrink(full, now.preset.dream.size)
+    now = now.alone(source, index)
     residual = dream_from_scratch(now, source, index) - source
     return to_array(compose(full, residual, now.mask))
 

@@ -1,47 +1,63 @@
-"""The files that objectives name: pictures, masks and directions, read before a render starts."""
+"""The files that a look needs: pictures, masks and directions, read before a render starts."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
 from dreamflow import masks
-from dreamflow.errors import BadMediaError, DreamflowError
+from dreamflow.errors import BadMediaError, DreamflowError, UsageError
 from dreamflow.frames import Array, to_image
 from dreamflow.masks import Mask
 from dreamflow.preset import Preset
+from dreamflow.reel import Reel, is_reel
 from dreamflow.render import Props
-from dreamflow.settings import MOVING_MASKS
+from dreamflow.settings import MOVING_MASKS, AnyMask, FileMask, mask_name
 from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.limits import MAX_PIXELS
 from dreamflow.video.stills import read_still, read_still_with_alpha
+
+logger = logging.getLogger("dreamflow")
 
 _MOST_BYTES = 1 << 20
 """Of a direction's file: 65,536 channels as float64, and room for a header."""
 
 
 def read(
-    preset: Preset, max_pixels: int = MAX_PIXELS, fit: Callable[[Array], Array] = np.asarray
+    preset: Preset,
+    max_pixels: int = MAX_PIXELS,
+    fit: Callable[[Array], Array] = np.asarray,
+    rate: Fraction | None = None,
 ) -> Props:
-    """All that the objectives of a preset name, each file once.
+    """All that a preset's mask and objectives name, each file once.
 
     `fit` makes the weights `[H, W]` of a mask those of a frame's shape, where that is not simply
-    stretching. Raises the DreamflowError that fits, with the place where the file is named.
+    stretching; `rate` is what the clip is resampled to, and so masks that are clips. Raises the
+    DreamflowError that fits, with the place where the file is named.
     """
     props = Props({}, {}, {})
+    _read_mask(props, preset.mask, max_pixels, fit, rate)
+    whole = props.masks.get(mask_name(preset.mask))
+    if whole is not None and not whole.shares.any():
+        logger.warning(
+            "%s is black everywhere: as a mask it lets nothing be dreamed", _file_of(preset.mask)
+        )
     for index, objective in enumerate(preset.objectives):
         for key in ("guide", "style", "content", "direction", "mask"):
-            name = getattr(objective, key, "")
-            if not isinstance(name, str) or name in ("", *MOVING_MASKS):
-                continue
+            value = getattr(objective, key, "")
             try:
-                _read_one(props, key, name, max_pixels, fit)
+                if key == "mask" and value not in MOVING_MASKS:
+                    _read_mask(props, value, max_pixels, fit, rate)
+                elif key != "mask" and isinstance(value, str) and value:
+                    _read_one(props, key, value, max_pixels)
             except DreamflowError as error:
                 raise type(error)(
                     str(preset.complaint(f"objectives.{index}.{key}", f": {error}"))
@@ -49,15 +65,38 @@ def read(
     return props
 
 
-def _read_one(
-    props: Props, key: str, name: str, max_pixels: int, fit: Callable[[Array], Array]
+def _read_mask(
+    props: Props,
+    mask: AnyMask,
+    max_pixels: int,
+    fit: Callable[[Array], Array],
+    rate: Fraction | None,
 ) -> None:
-    if key == "mask" and name not in props.masks:
-        still = read_still_with_alpha(Path(name), max_pixels=max_pixels)
-        props.masks[name] = Mask.of(fit(masks.weights_of(still.pixels, still.alpha)))
-    elif key == "direction" and name not in props.directions:
+    name, path = mask_name(mask), Path(_file_of(mask))
+    if not _file_of(mask) or name in props.masks or name in props.reels:
+        return
+    follows = isinstance(mask, FileMask) and mask.follow
+    inverted = isinstance(mask, FileMask) and mask.invert
+    if is_reel(path):
+        if follows:
+            raise UsageError(f"{path} is a clip, which moves by itself: leave out `follow`")
+        props.reels[name] = Reel(path, rate, inverted=inverted, max_pixels=max_pixels)
+        return
+    still = read_still_with_alpha(path, max_pixels=max_pixels)
+    weights = fit(masks.weights_of(still.pixels, still.alpha))
+    # One that follows is turned around where it lies.
+    props.masks[name] = Mask.of(1 - weights if inverted and not follows else weights)
+
+
+def _file_of(mask: AnyMask) -> str:
+    """Empty for a mask without one."""
+    return mask if isinstance(mask, str) else getattr(mask, "file", "")
+
+
+def _read_one(props: Props, key: str, name: str, max_pixels: int) -> None:
+    if key == "direction" and name not in props.directions:
         props.directions[name] = read_direction(Path(name))
-    elif key not in ("mask", "direction") and name not in props.pictures:
+    elif key != "direction" and name not in props.pictures:
         props.pictures[name] = to_image(read_still(Path(name), max_pixels=max_pixels))
 
 

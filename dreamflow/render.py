@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
@@ -13,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, gauge, masks, tiles, warp
+from dreamflow import camera, classes, color, feedback, gauge, masks, mattes, tiles, warp
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
-from dreamflow.flow import FlowSource, correspond, create
+from dreamflow.flow import Correspondence, FlowSource, correspond, create, recognise
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
-from dreamflow.masks import Mask
+from dreamflow.masks import Mask, MaskFrames
+from dreamflow.mattes import Matte, Tracker
 from dreamflow.objectives import Builder, Term
 from dreamflow.scene import Gallery, Scene
 from dreamflow.settings import (
@@ -30,6 +32,7 @@ from dreamflow.settings import (
     ChannelsObjective,
     DirectionObjective,
     NeuronObjective,
+    mask_name,
 )
 from dreamflow.strict_yaml import together
 
@@ -75,7 +78,10 @@ class Props:
     pictures: dict[str, Tensor]
     """Images `[1, 3, H, W]`."""
     masks: dict[str, Mask]
+    """The whole frame's among them."""
     directions: dict[str, tuple[float, ...]]
+    reels: dict[str, MaskFrames] = field(default_factory=dict)
+    """Masks that are clips."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,11 @@ class Engine:
     gallery: Gallery | None = None
     """The pictures that objectives name."""
     masks: Mapping[str, Mask] = field(default_factory=dict)
-    """The masks that they name."""
+    """The masks that they name, by `settings.mask_name`."""
+    reels: Mapping[str, MaskFrames] = field(default_factory=dict)
+    """Those that are clips."""
+    trackers: Mapping[str, Tracker] = field(default_factory=dict)
+    """Those that follow what they are on."""
 
     @classmethod
     def build(
@@ -132,6 +142,7 @@ class Engine:
         check_vectors(preset, builder, extractor)
         pictures = {name: picture.to(extractor.device) for name, picture in props.pictures.items()}
         held = {name: mask.to(extractor.device) for name, mask in props.masks.items()}
+        wanted = [preset.mask, *(each.mask for each in preset.objectives)]
         return cls(
             preset,
             extractor,
@@ -139,9 +150,12 @@ class Engine:
             flow or create(preset.follow, device),
             rate,
             first_index,
+            held.get(mask_name(preset.mask)),
             builder=builder,
             gallery=Gallery(extractor, pictures) if pictures else None,
             masks=held,
+            reels=props.reels,
+            trackers=mattes.trackers(wanted, held, extractor.device),
         )
 
     def at(self, index: int) -> Engine:
@@ -150,6 +164,60 @@ class Engine:
         if preset is self.preset:
             return self
         return replace(self, preset=preset, terms=self.builder.terms(preset.objectives))
+
+    def wearing(self, shown: Mapping[str, Mask]) -> Engine:
+        """The engine with the masks of one frame, of those that are others in each."""
+        if not shown:
+            return self
+        masks = {**self.masks, **shown}
+        return replace(self, masks=masks, mask=masks.get(mask_name(self.preset.mask), self.mask))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Ends the reading of masks that are clips, which begins when one is wanted."""
+        try:
+            yield
+        finally:
+            for reel in self.reels.values():
+                reel.close()
+
+    def with_reels(self, index: int) -> Engine:
+        """With the masks that are clips as they are at source frame `index`."""
+        return self.wearing(
+            {name: reel.at(index).to(self.device) for name, reel in self.reels.items()}
+        )
+
+    def with_mattes(self, found: Iterable[Matte]) -> Engine:
+        """With the masks that follow what they are on as they lie on one frame."""
+        return self.wearing({name: mask for each in found for name, mask in each.masks.items()})
+
+    def begun(self, source: Tensor, index: int) -> tuple[Matte, ...]:
+        """Those masks on a frame without a past."""
+        return tuple(each.begun(name, source, index) for name, each in self.trackers.items())
+
+    def moved(
+        self, carry: Carry, source: Tensor, index: int, found: Correspondence
+    ) -> tuple[Matte, ...]:
+        """Those masks, from the frame of `carry`, on that of `source`."""
+        passed = (index - carry.index) * self.reference_frames
+        return tuple(mattes.moved(each, source, found, passed) for each in carry.mattes)
+
+    def followed(
+        self, carry: Carry, source: Tensor, index: int, found: Correspondence
+    ) -> tuple[Matte, ...]:
+        """The same, found again where it is time."""
+        here, rate = self.moved(carry, source, index, found), self.reference_frames
+        return tuple(self.trackers[each.name].looked(each, source, index, rate) for each in here)
+
+    def where(self, source: Tensor) -> Tensor | None:
+        """Where in its frame the dream may grow, if that is elsewhere in each; as `Carry.where`."""
+        mask = self.preset.mask
+        moves = mask_name(mask) in self.reels or getattr(mask, "thing", "") in self.trackers
+        return self.mask.at(source) if self.mask and moves else None
+
+    def alone(self, source: Tensor, index: int) -> Engine:
+        """With all masks as they are on a frame without a past."""
+        return self.with_reels(index).with_mattes(self.begun(source, index))
 
     def scene(self, source: Tensor, flow: Tensor | None = None, passed: float = 1.0) -> Scene:
         """What a dream on `source` has before it.
@@ -185,17 +253,25 @@ def render(
     it; without one the first frame is dreamed from scratch. Where `cadence` leaves frames out, they
     wait until the next dreamed one is there; their state is that of the last one.
     """
+    with engine.reading():
+        yield from _rendered(sources, engine, first_index, carry)
+
+
+def _rendered(
+    sources: Iterable[Array], engine: Engine, first_index: int, carry: Carry | None
+) -> Iterator[RenderedFrame]:
     numbered = enumerate(sources, first_index)
     for group in _groups(numbered, engine.preset.cadence, alone=carry is None):
         began, before = time.perf_counter(), carry
         frames = [_Waiting.of(engine, index, array) for index, array in group]
         carry, from_scratch = _dream_last(frames, before)
-        for place, frame in enumerate(frames[:-1]):
+        for place in range(len(frames) - 1):
             assert before is not None  # the first frame of all is alone
-            residual = _residual_between(frames, place, before, carry)
+            frame, residual = _between(frames, place, before, carry)
             yield frame.finished(residual, before, began)
             began = time.perf_counter()
-        yield frames[-1].finished(carry.residual, carry, began, from_scratch=from_scratch)
+        last = frames[-1].with_mattes(carry.mattes)
+        yield last.finished(carry.residual, carry, began, from_scratch=from_scratch)
 
 
 @dataclass(frozen=True)
@@ -211,9 +287,12 @@ class _Waiting:
 
     @classmethod
     def of(cls, engine: Engine, index: int, array: Array) -> _Waiting:
-        now = engine.at(index)
+        now = engine.at(index).with_reels(index)
         full = to_image(array, engine.device)
         return cls(index, now, full, shrink(full, now.preset.dream.size))
+
+    def with_mattes(self, found: Iterable[Matte]) -> _Waiting:
+        return replace(self, engine=self.engine.with_mattes(found))
 
     def finished(
         self, residual: Tensor, carry: Carry, began: float, *, from_scratch: bool = False
@@ -239,6 +318,8 @@ def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry,
     """The state after the last of the frames, the others skipped, and whether it has no past."""
     last, gap, move = frames[-1], len(frames), _camera_over(frames)
     start = start_image(last.engine, carry, last.source, move, gap)
+    worn = start.mattes if start else last.engine.begun(last.source, last.index)
+    last = last.with_mattes(worn)
     known = carry.gauge if carry else None
     if start is None:
         dreamed = dream_from_scratch(last.engine, last.source, last.index)
@@ -251,14 +332,17 @@ def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry,
     pasts = ()
     if carry is not None and last.engine.preset.follow.memory > 0:
         pasts = carry.aged(move.by, last.index)
-    residual = dreamed - last.source
-    return Carry(last.index, last.source, residual, ripeness, learnt, pasts), start is None
+    residual, where = dreamed - last.source, last.engine.where(last.source)
+    return (
+        Carry(last.index, last.source, residual, ripeness, learnt, pasts, worn, where),
+        start is None,
+    )
 
 
-def _residual_between(
+def _between(
     frames: Sequence[_Waiting], place: int, before: Carry, after: Carry
-) -> Tensor:
-    """What to lay on a frame that was skipped, so that the dream does not blink.
+) -> tuple[_Waiting, Tensor]:
+    """A frame that was skipped, and what to lay on it so that the dream does not blink.
 
     A frame that neither of its dreamed neighbours can be followed to is dreamed itself.
     """
@@ -267,12 +351,14 @@ def _residual_between(
         correspond(frame.engine.flow, frame.source, near.source, (frame.index, near.index))
         for near in (before, after)
     ]
+    frame = frame.with_mattes(frame.engine.moved(before, frame.source, frame.index, found[0]))
     if found[0].reliable.maximum(found[1].reliable).mean() < settings.restart:
-        return dream_from_scratch(frame.engine, frame.source, frame.index) - frame.source
+        dreamed = dream_from_scratch(frame.engine, frame.source, frame.index)
+        return frame, dreamed - frame.source
     forth, back = _camera_over(frames[: place + 1]), _camera_over(frames[place + 1 :])
     moves = (forth, Move(np.linalg.inv(back.by), back.border))
     share = (place + 1) / len(frames)
-    return feedback.between(
+    return frame, feedback.between(
         (before, after), (found[0], found[1]), moves, share, settings, frame.engine.mask
     )
 
@@ -398,6 +484,8 @@ class Start:
     """`[1, 1, h, w]`: see `Carry`; 0 where nothing was carried to."""
     flow: Tensor
     """To the frame of the carried dream, `[1, 2, h, w]`."""
+    mattes: tuple[Matte, ...] = ()
+    """The masks that travel, as they lie on it."""
 
 
 def start_image(
@@ -415,16 +503,21 @@ def start_image(
     correspondence = correspond(engine.flow, source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
-    latest = Arrived.of(carry.residual, correspondence, settings.softness, move, engine.mask)
+    worn = engine.followed(carry, source, frames[0], correspondence)
+    engine = engine.with_mattes(worn)
+    latest = Arrived.of(
+        carry.residual, correspondence, settings.softness, move, engine.mask, carry.where
+    )
     arrived = (
         remembered(engine, carry, latest, source, move, frames[0]) if settings.memory else latest
     )
     ripeness = arrived.trust
     if carry.ripeness is not None:
         own = feedback.pulled(carry.ripeness, correspondence, move)
+        own = own * feedback.let_grow(carry, correspondence, move, engine.mask)
         ripeness = arrived.trust - (1 - own.clamp(0, 1)) * latest.trust
     image = feedback.laid_on(source, arrived, settings, gap * engine.reference_frames)
-    return Start(image, ripeness, correspondence.flow_to_previous)
+    return Start(image, ripeness, correspondence.flow_to_previous, worn)
 
 
 def remembered(
@@ -435,8 +528,9 @@ def remembered(
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
         frames = (index, past.index)
-        found = correspond(engine.flow, source, past.source, frames, by_colour=True)
-        return Arrived.of(past.residual, found, engine.preset.follow.softness, moves, engine.mask)
+        found = recognise(engine.flow, source, past.source, frames)
+        softness, where = engine.preset.follow.softness, past.where
+        return Arrived.of(past.residual, found, softness, moves, engine.mask, where)
 
     near, far = carry.near_and_far
     ground = feedback.textured(source)

@@ -64,6 +64,94 @@ _TARGET = setting(
 )
 
 
+class NamedClass(Stage):
+    """A class of ImageNet, as what is dreamed, where it is dreamed, or as a stop of a cycle."""
+
+    class_: str | Annotated[int, Field(ge=0, le=999)] = setting(
+        ...,
+        "Class to draw, instead of a layer: ImageNet's label such as `tabby`, or its number.",
+        alias="class",
+    )
+
+    @field_validator("class_")
+    @classmethod
+    def _is_known(cls, name: str | int) -> str | int:
+        classes.index(name)
+        return name
+
+    @property
+    def index(self) -> int:
+        """Its place among a network's class scores."""
+        return classes.index(self.class_)
+
+    @property
+    def label(self) -> str:
+        """ImageNet's label."""
+        return classes.label(self.class_)
+
+
+_INVERT = setting(False, "Everywhere but there.")
+
+
+class ClassMask(NamedClass):
+    """Where a class is seen."""
+
+    class_: str | Annotated[int, Field(ge=0, le=999)] = setting(
+        ...,
+        "Where a class is seen, as by `dreamflow heatmap`: ImageNet's label or number. In clips "
+        "the mask follows what moves, and is looked for again twice a second.",
+        alias="class",
+    )
+    invert: bool = _INVERT
+
+    @property
+    def thing(self) -> str:
+        """What tells it from other masks, inverted or not."""
+        return f"class {self.index}"
+
+
+class FileMask(Stage):
+    """Where a file is white."""
+
+    file: str = setting(
+        ..., "Still, clip or numbered stills beside the preset: white dreams.", min_length=1
+    )
+    follow: bool = setting(
+        False,
+        "Whether a still, laid on the first frame of each shot, follows what it lies on there.",
+    )
+    invert: bool = _INVERT
+
+    @property
+    def thing(self) -> str:
+        """What tells it from other masks, inverted or not."""
+        return self.file + " followed" * self.follow
+
+
+def _mask_tag(value: Any) -> str:
+    """What a mask is meant as, whatever else is wrong with it."""
+    if isinstance(value, ClassMask) or (isinstance(value, dict) and "class" in value):
+        return "<class>"
+    return "<file>" if isinstance(value, FileMask | dict) else "<text>"
+
+
+AnyMask = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[ClassMask, Tag("<class>")]
+    | Annotated[FileMask, Tag("<file>")],
+    Discriminator(_mask_tag),
+]
+"""Where to dream; a text is the name of a file, or of one of `MOVING_MASKS`."""
+
+MOVING_MASKS = ("luma", "motion")
+"""Masks that are found in each frame."""
+
+
+def mask_name(mask: AnyMask) -> str:
+    """What tells a mask from others; empty for none."""
+    return mask if isinstance(mask, str) else f"<{'not ' * mask.invert}{mask.thing}>"
+
+
 class Weighted(Stage):
     """What all objectives have in common."""
 
@@ -73,20 +161,19 @@ class Weighted(Stage):
     network: str = setting(
         "", "Network it is of, if not the preset's; several can dream on one picture."
     )
-    mask: str = setting(
+    mask: AnyMask = setting(
         "",
-        "Where it is dreamed: a grey still of the frame beside the preset (white: in full), `luma` "
-        "(where the frame is bright), `motion` (where a clip moves); empty for everywhere.",
+        "Where it is dreamed: a grey still of the frame, or a clip frame by frame, beside the "
+        "preset (white: in full), `luma` (where the frame is bright), `motion` (where a clip "
+        "moves), or a mapping as below; empty for everywhere.",
     )
 
     @property
     def files(self) -> tuple[str, ...]:
         """The pictures and other files that it needs."""
-        return () if self.mask in ("", *MOVING_MASKS) else (self.mask,)
-
-
-MOVING_MASKS = ("luma", "motion")
-"""Masks that are found in each frame."""
+        if isinstance(self.mask, str):
+            return () if self.mask in ("", *MOVING_MASKS) else (self.mask,)
+        return (self.mask.file,) if isinstance(self.mask, FileMask) else ()
 
 
 class OneLayer(Stage):
@@ -289,32 +376,6 @@ def _stem(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2].partition(".")[0]
 
 
-class NamedClass(Stage):
-    """A class of ImageNet, as what is dreamed or as a stop of a cycle."""
-
-    class_: str | Annotated[int, Field(ge=0, le=999)] = setting(
-        ...,
-        "Class to draw, instead of a layer: ImageNet's label such as `tabby`, or its number.",
-        alias="class",
-    )
-
-    @field_validator("class_")
-    @classmethod
-    def _is_known(cls, name: str | int) -> str | int:
-        classes.index(name)
-        return name
-
-    @property
-    def index(self) -> int:
-        """Its place among a network's class scores."""
-        return classes.index(self.class_)
-
-    @property
-    def label(self) -> str:
-        """ImageNet's label."""
-        return classes.label(self.class_)
-
-
 class ClassObjective(Weighted, NamedClass):
     """One term of what the dream is after: the score of one class."""
 
@@ -337,7 +398,7 @@ _KINDS = (
 )
 """Keys that tell one kind of objective from the others; what has none is the energy of a layer."""
 
-TAGS = frozenset(f"<{kind}>" for kind in ("layer", *_KINDS))
+TAGS = frozenset(f"<{kind}>" for kind in ("layer", *_KINDS, "text", "file"))
 """pydantic's names for the arms of a choice, in its errors."""
 
 
@@ -601,7 +662,7 @@ class Follow(Stage):
         0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.18,
+        0.14,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,

@@ -42,13 +42,12 @@ from dreamflow.frames import Array, Moment, VideoInfo, to_array, to_image
 from dreamflow.job import (
     facts,
     listen,
-    mask_file,
-    masked,
-    objective_files,
+    named_files,
     prepare,
     recipe,
     refuse_from_nothing,
     refuse_motion_masks,
+    refuse_reels,
     without_motion,
 )
 from dreamflow.preset import Preset
@@ -342,7 +341,13 @@ def engine_for(
         max_pixels=request.max_pixels,
         fit=fit,
     )
-    return masked(engine, request, fit)
+    refuse_reels(engine)
+    if engine.trackers:
+        raise UsageError(
+            f"a mask that follows ({', '.join(engine.trackers)}) is for clips and stills: "
+            "use a still of the seed (dreamflow heatmap --mask draws one)"
+        )
+    return engine
 
 
 def heard(request: ZoomRequest, info: VideoInfo) -> SoundCurves | None:
@@ -363,8 +368,7 @@ def check_inputs_survive(request: ZoomRequest) -> None:
     if request.target == "-":
         return
     inputs = [request.soundtrack, request.seed if isinstance(request.seed, Path) else None]
-    read = [path for path in inputs if path] + mask_file(request.preset)
-    read += objective_files(request.preset)
+    read = [path for path in inputs if path] + named_files(request.preset)
     writer.check_input_survives(request.target, read)
 
 

@@ -18,7 +18,17 @@ from watched import TARGET_SECONDS, harmless
 from dreamflow import preset
 from dreamflow.errors import PresetError, UsageError
 from dreamflow.preset import Preset, dump, load, load_with_origins
-from dreamflow.settings import AnyObjective, Color, Cycle, Dream, Follow, Objective, Output
+from dreamflow.settings import (
+    AnyObjective,
+    ClassMask,
+    Color,
+    Cycle,
+    Dream,
+    FileMask,
+    Follow,
+    Objective,
+    Output,
+)
 from dreamflow.strict_yaml import compose, plain
 
 SHIPPED = Path(__file__).parents[1] / "presets"
@@ -165,6 +175,20 @@ def test_the_view_of_a_frame_is_plain_settings():
             "objectives: [{layer: a, mask: /etc/passwd}]",
             "p.yaml:1:31: objectives.0.mask: must be a path inside the preset's own folder, not "
             "'/etc/passwd'",
+        ),
+        (
+            "objectives: [{layer: a, mask: {file: ../m.png}}]",
+            "p.yaml:1:38: objectives.0.mask.file: must be a path inside the preset's own folder, "
+            "not '../m.png'",
+        ),
+        (
+            "objectives: [{layer: a, mask: {class: tabby, follow: true}}]",
+            "p.yaml:1:46: key 'follow' does not go with 'class' (allowed: class, invert)",
+        ),
+        (
+            "objectives: [{layer: a, mask: 3}]",
+            "p.yaml:1:31: objectives.0.mask: must be a text or a mapping with class, invert or a "
+            "mapping with file, follow, invert, not 3",
         ),
         (
             "objectives: [{layer: a, network: 'vgg16:../w.pth'}]",
@@ -829,6 +853,10 @@ def test_a_shipped_preset_names_the_schema_and_keeps_to_it(path, schema):
         ("{layer: a, direction: [1, -2.5], cosine: {0: 0, 9: 2}}", True),
         ("{layer: a, direction: d.npy}", True),
         ("{layer: a, guide: a.png, mask: m.png}", True),
+        ("{layer: a, mask: {class: tabby, invert: true}}", True),
+        ("{layer: a, mask: {class: 281}}", True),
+        ("{layer: a, mask: {file: m.mp4, invert: true}}", True),
+        ("{layer: a, mask: {file: m.png, follow: true}}", True),
         ("{layer: [a, b], style: a.png}", True),
         ("{layer: a, style: a.png}", True),
         ("{layer: a, content: a.png}", True),
@@ -842,6 +870,11 @@ def test_a_shipped_preset_names_the_schema_and_keeps_to_it(path, schema):
         ("{layer: [], style: a.png}", False),
         ("{layer: [a, b], guide: a.png}", False),
         ("{layer: a, enhance: -1}", False),
+        ("{layer: a, mask: {}}", False),
+        ("{layer: a, mask: 3}", False),
+        ("{layer: a, mask: {follow: true}}", False),
+        ("{layer: a, mask: {file: m.png, class: tabby}}", False),
+        ("{layer: a, mask: {class: tabby, follow: true}}", False),
         ("{layer: a, diversity: false}", False),
         ("{layer: a, ease: fast}", False),
         ("{layer: a, octaves: []}", False),
@@ -972,6 +1005,14 @@ def shown_beside(path, overrides=()):
     return text, load(write(str(Path(path).parent / "shown.yaml"), text))
 
 
+def test_a_mask_of_another_kind_replaces_the_one_that_is_inherited():
+    write("in/p.yaml", "extends: base\nmask: {file: m.png, follow: true}\n")
+    child = load(write("./q.yaml", "extends: in/p.yaml\nmask: {class: tabby}\n"))
+    assert child.mask == ClassMask.model_validate({"class": "tabby"})
+    turned = load("in/p.yaml", overrides=["mask.invert=true"])
+    assert turned.mask == FileMask(file="in/m.png", follow=True, invert=True)
+
+
 def test_a_preset_that_is_shown_names_its_files_as_seen_from_its_folder():
     write("in/low/q.yaml", GROUND + "audio: a b.wav\nnetwork: vgg16:mine.safetensors\n")
     write("in/p.yaml", "extends: low/q.yaml\n")
@@ -1091,8 +1132,12 @@ def test_the_table_of_settings_says_what_the_classes_say():
     kinds = [get_args(arm)[0] for arm in get_args(get_args(AnyObjective)[0])]
     fields = {name.rstrip("_") for kind in kinds for name in kind.model_fields}
     of_kinds = {f"objectives.0.{name}" for name in fields} | {"objectives.0.cycle.0.class"}
+    wheres = {"mask", "objectives.0.mask"}
+    of_masks = {
+        f"{where}.{key}" for where in wheres for key in ("class", "file", "follow", "invert")
+    }
     assert {key.replace("[]", ".0") for key in rows} == {
-        "objectives", *defaults, *cycle, *of_kinds
+        "objectives", *defaults, *cycle, *of_kinds, *of_masks
     }  # fmt: skip
     assert len(rows) == len(preset.settings_table())
 

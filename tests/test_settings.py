@@ -44,6 +44,7 @@ def test_every_default_passes_its_own_check(stage):
     needs = {
         "layer": "features.1",
         "class_": "tabby",
+        "file": "mask.png",
         "channel": 3,
         "channels": (3, 4),
         "neuron": (3.0, 0.5, 0.5),

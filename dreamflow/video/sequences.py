@@ -43,6 +43,11 @@ def find_stills(path: Path) -> list[Path]:
     return [path] if os.path.exists(path) else _numbered(path)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file at `path`, or those of the sequence that it stands for, as `find_stills`."""
+    return find_stills(path) if is_stills(path) else [path]
+
+
 def check_sizes(paths: Sequence[Path], max_pixels: int) -> tuple[int, int]:
     """The upright (width, height) of all stills, from their headers; mixed sizes are refused.
 

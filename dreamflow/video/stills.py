@@ -125,6 +125,15 @@ def still_size(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def is_still(path: Path) -> bool:
+    """Whether a file holds one picture, by its content; InputMissingError if it cannot be read."""
+    with os.fdopen(open_regular(Path(path)), "rb") as file:
+        try:
+            return not getattr(_open_picture(file, path), "is_animated", False)
+        except BadMediaError:
+            return False
+
+
 def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     """Raise BadMediaError if a picture has more than `max_pixels`."""
     if width * height > max_pixels:
