@@ -25,7 +25,7 @@ import yaml
 
 from dreamflow import checkpoint
 from dreamflow.checkpoint import State
-from dreamflow.errors import StorageError
+from dreamflow.errors import ChangedError, StorageError
 from dreamflow.feedback import Canvas, Carry
 from dreamflow.frames import Array, Box, VideoInfo
 from dreamflow.job_folder import KEPT_STATES, JobFolder, is_placed
@@ -138,6 +138,8 @@ class Film:
     preset: str
     """As YAML, to be read by people."""
     device: torch.device
+    inputs: Sequence[Path]
+    """The files that the fingerprint knows as the input."""
     extras: Mapping[str, Any]
     """Sound and texts, as `writer.join` takes them."""
     lead: int = 0
@@ -410,10 +412,19 @@ class _Job:
                         self._aside.put(last.place - self._film.places.start, last.aside)
                     if last.place != places[-1]:
                         yield from _events(last)
+            self._check_inputs()
             if last and last.event and chunk + 1 < self._count:
                 files["state"].write_bytes(checkpoint.to_bytes(last.event.carry))
         if last:
             yield from _events(last)
+
+    def _check_inputs(self) -> None:
+        """Raise ChangedError if what is read is no longer what it was when the render began."""
+        if _digest(self._film.inputs) != self._film.fingerprint[_INPUT]:
+            raise ChangedError(
+                f"the input was changed while it was read, the latest frames are discarded: "
+                f"put back {self._film.inputs[0]} as it was and run the same command to go on"
+            )
 
     def _encoder(self, draft: Path, places: range) -> AbstractContextManager[writer.Encoder | None]:
         film, first = self._film, max(places.start, self._film.info.first_index)
@@ -539,9 +550,12 @@ def fingerprint(
         "size": f"{info.width}x{info.height}",
         "bits": info.bits,
         "codec": codec.name,
-        "input SHA-256": _digest(inputs),
+        _INPUT: _digest(inputs),
     }
     return {key: str(value) for key, value in known.items()}
+
+
+_INPUT = "input SHA-256"
 
 
 def digest(path: Path) -> str:
@@ -551,10 +565,10 @@ def digest(path: Path) -> str:
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for path in paths:
-        digest.update(sha256(path).encode())
-    return digest.hexdigest()
+        found.update(sha256(path).encode())
+    return found.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -164,7 +164,7 @@ def render_leg(
 def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Film:
     """What to make of a clip."""
     info, settings, known = clip.info, request.preset.output, facts(engine)
-    bits = codec.array_bits(info.bits)
+    bits, inputs = codec.array_bits(info.bits), _read(request, clip)
 
     def frames(place: int, state: State | None, _aside: Scratch) -> Generator[Shown, None, None]:
         assert state is None or isinstance(state, Carry)
@@ -179,9 +179,10 @@ def _film(request: VideoRequest, clip: Clip, engine: Engine, codec: Codec) -> Fi
         frames=frames,
         state=Carry,
         state_bytes=8 * IMAGE_BYTES * height * width,  # two images and what is kept of the past
-        fingerprint=fingerprint(known, engine, info, codec, _read(request, clip)),
+        fingerprint=fingerprint(known, engine, info, codec, inputs),
         preset=known["preset"],
         device=engine.device,
+        inputs=inputs,
         extras=_extras(request, info, recipe(known, request.asked)),
     )
 

@@ -30,6 +30,7 @@ from typing import Self
 
 from dreamflow.errors import ChangedError, DreamflowError, OutputError, StoppedError, StorageError
 from dreamflow.journal import Entry, Journal, Seal
+from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.stills import place, temporary_beside
 from dreamflow.video.writer import discard
 
@@ -43,7 +44,7 @@ last two, for the last chunk is the likeliest to."""
 
 _LOCK, _PLACED, _JOURNAL = "lock", "placed", "journal"
 _MAX_NAME_BYTES = 255
-_MAX_FINGERPRINT_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 1 << 20
 _CHANGES_TOLD = 4
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
@@ -187,11 +188,11 @@ class JobFolder:
         for number in sorted((each for each in self.finished if each < chunk), reverse=True):
             seal = self._journal.entries[number].seals.get("state")
             path = self.file(number, "state")
-            if seal and path.exists():
-                if Seal.of(path) == seal:
+            if seal and os.path.lexists(path):
+                if _is_as_sealed(path, seal):
                     return number
                 logger.warning("%s is damaged: an earlier one is taken", path)
-                path.unlink()
+                discard(path)
         return None
 
     def _drop_state(self, number: int) -> None:
@@ -210,9 +211,11 @@ class JobFolder:
             self._journal.entries.setdefault(chunk, entry)
 
     def _take_over(self) -> None:
+        if self._restart:
+            self._clear((_LOCK,))
         self._journal = Journal(self.path / _JOURNAL)
         begun = self._journal.entries or self.is_placed or any(self._part_journals())
-        if begun and not self._restart:
+        if begun:
             self._compare()
             self._gather_parts()
             if not self.is_placed:
@@ -220,6 +223,8 @@ class JobFolder:
             for path in self.path.glob(".dreamflow-*"):
                 discard(path)
             return
+        if self._journal.damaged_lines:
+            logger.warning("all lines of the unfinished render are damaged: it begins anew")
         self._clear((_LOCK,))
         self._journal = Journal(self.path / _JOURNAL)
         self._write("fingerprint.json", json.dumps(dict(self._fingerprint), indent=1))
@@ -261,14 +266,11 @@ class JobFolder:
 
     def _is_whole(self, entry: Entry) -> bool:
         """Whether all files of a chunk are as they were; its state is looked at when needed."""
-        try:
-            return all(
-                Seal.of(self.file(entry.chunk, kind)) == seal
-                for kind, seal in entry.seals.items()
-                if kind != "state"
-            )
-        except (DreamflowError, OSError):
-            return False
+        return all(
+            _is_as_sealed(self.file(entry.chunk, kind), seal)
+            for kind, seal in entry.seals.items()
+            if kind != "state"
+        )
 
     def _clear(self, but: Collection[str]) -> None:
         for path in self.path.iterdir():
@@ -303,8 +305,8 @@ class Hold:
 def is_placed(target: Path) -> bool:
     """Whether what is at `target` was put there by the render whose folder is still beside it."""
     try:
-        return (folder_of(target) / _PLACED).read_text("utf-8") == _identity(target)
-    except (OSError, UnicodeDecodeError):
+        return _small_text(folder_of(target) / _PLACED) == _identity(target)
+    except (OSError, ValueError, DreamflowError):
         return False
 
 
@@ -378,12 +380,29 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _read_fingerprint(path: Path) -> Fingerprint | None:
     """None if it is not as it was written."""
     try:
-        if path.stat().st_size > _MAX_FINGERPRINT_BYTES:
-            return None
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(_small_text(path))
+    except (OSError, ValueError, RecursionError, DreamflowError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _small_text(path: Path) -> str:
+    """Of a file of our own; whoever puts a device or a pipe in its place is not waited for.
+
+    Raises OSError, ValueError or InputMissingError for what cannot be one of ours.
+    """
+    with open(open_regular(path), "rb") as file:
+        data = file.read(_MAX_TEXT_BYTES + 1)
+    if len(data) > _MAX_TEXT_BYTES:
+        raise ValueError("too long")
+    return data.decode("utf-8")
+
+
+def _is_as_sealed(path: Path, seal: Seal) -> bool:
+    try:
+        return seal.fits(path)
+    except (DreamflowError, OSError):
+        return False
 
 
 def _changes(known: Fingerprint, wanted: Fingerprint) -> Iterator[str]:

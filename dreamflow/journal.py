@@ -7,10 +7,12 @@ damaged are passed over.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,7 @@ class Seal:
     def of(cls, path: Path) -> Seal:
         """That of a file, or of all files in a folder with their names."""
         total, digest = 0, hashlib.sha256()
-        for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for part in _parts(path):
             if part != path:
                 digest.update(part.name.encode() + b"\0")
             with open(open_regular(part), "rb") as file:
@@ -42,6 +44,15 @@ class Seal:
                     digest.update(block)
                     total += len(block)
         return cls(total, digest.hexdigest())
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file or folder still is what it was; one of another size is not read."""
+        size = sum(part.stat().st_size for part in _parts(path))
+        return size == self.size and Seal.of(path) == self
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,11 @@ class Journal:
 
     def _opened(self) -> io.FileIO:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return open(os.open(self._path, flags, 0o666), "r+b", buffering=0)
+        descriptor = os.open(self._path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe would be waited for
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "its journal is not a plain file: give --restart")
+        return open(descriptor, "r+b", buffering=0)
 
     def _read(self) -> None:
         whole = 0

@@ -252,7 +252,8 @@ def _first_picture(request: ZoomRequest, size: Box | None) -> Array:
 # ── room on disk ─────────────────────────────────────────────────────────────────────────────────
 
 BITS_PER_PIXEL = {
-    **{"h264": 1.0, "h265": 0.7, "vp9": 0.7, "prores": 5.0, "ffv1": 14.0, "gif": 5.0, "png": 14.0}
+    **{"h264": 1.0, "h265": 1.0, "vp9": 0.8, "av1": 0.6, "prores": 5.0, "ffv1": 14.0},
+    **{"gif": 5.0, "png": 14.0},
 }
 """What dreams, which are full of detail, take in each codec; with `crf` at 17."""
 _CRF_HALVES = 6

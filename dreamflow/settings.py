@@ -832,11 +832,11 @@ class Feedback(Stage):
 class Output(Stage):
     """How the result is encoded."""
 
-    codec: Literal["auto", "h264", "h265", "vp9", "prores", "ffv1", "gif", "png"] = setting(
+    codec: Literal["auto", "h264", "h265", "vp9", "av1", "prores", "ffv1", "gif", "png"] = setting(
         "auto", "Codec; `auto` goes by the output's name."
     )
     crf: int = setting(
-        17, "Quality of h264, h265 and vp9; lower is better and larger.", ge=0, le=63
+        17, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."

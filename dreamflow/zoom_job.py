@@ -206,6 +206,7 @@ def _film(request: ZoomRequest, course: Course, array: Array, engine: Engine, co
         fingerprint=fingerprint(known, engine, info, codec, ()),
         preset=known["preset"],
         device=engine.device,
+        inputs=(),
         extras={
             "soundtrack": request.soundtrack,
             "metadata": {"dreamflow": recipe(known, request.asked)},

@@ -12,7 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from answers import Commands
+from commands import Commands
 
 from dreamflow.frames import Array
 from dreamflow.video import ffmpeg

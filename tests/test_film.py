@@ -14,7 +14,7 @@ import pytest
 from tiny import make_preset, panning_clip
 
 from dreamflow.errors import ChangedError, StoppedError, StorageError
-from dreamflow.film import Finished, Saved, Started
+from dreamflow.film import CHUNK_FRAMES, Finished, Saved, Started
 from dreamflow.frames import Box
 from dreamflow.job import VideoRequest, render_video
 from dreamflow.job_folder import folder_of
@@ -89,7 +89,8 @@ def stop_after(request, count):
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("a.mp4", "h264"), ("a.mov", "h264"), ("a.mp4", "h265"), ("a.webm", "vp9"),
-     ("a.mov", "prores"), ("a.mkv", "ffv1"), ("a.gif", "gif"), ("a/", "png")],
+     ("a.mp4", "av1"), ("a.webm", "av1"), ("a.mov", "prores"), ("a.mkv", "ffv1"),
+     ("a.gif", "gif"), ("a/", "png")],
 )  # fmt: skip
 def test_chunks_are_joined_without_a_missing_or_doubled_frame(tmp_path, name, codec, rate):
     """Every frame carries its number as a barcode of eight bars."""
@@ -123,6 +124,39 @@ def number_in(frame):
     return sum(1 << bit for bit, level in enumerate(bars) if level > np.iinfo(frame.dtype).max / 2)
 
 
+@pytest.fixture(scope="module")
+def there_and_back():
+    """Three chunks of a filmed scene, whose turns fall on no border."""
+    frames = list(frames_of(Path(__file__).parents[1] / "samples" / "clip.mp4")[:, :180, :320])
+    return np.stack([*frames, *frames[-2:0:-1]])[: 3 * CHUNK_FRAMES]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])
+def test_a_chunk_is_as_good_at_its_borders_as_in_its_middle(tmp_path, there_and_back, codec):
+    """Within 1 dB over four frames at either end, and no worse in the very last one."""
+    drafts, rate, settings = [], Fraction(25), Output()
+    sizes = {"width": 320, "height": 180, "rate": rate, "settings": settings}
+    for first in range(0, len(there_and_back), CHUNK_FRAMES):
+        drafts.append(tmp_path / f"draft{first}")
+        with writer.Encoder(drafts[-1], writer.CODECS[codec], first=first, **sizes) as encoder:
+            for frame in there_and_back[first : first + CHUNK_FRAMES]:
+                encoder.write(frame)
+    target, count = tmp_path / "a.mkv", len(there_and_back)
+    writer.join(drafts, target, writer.CODECS[codec], frame_count=count, rate=rate)
+    found = psnr(frames_of(target), there_and_back).reshape(-1, CHUNK_FRAMES).mean(axis=0)
+    middle = found[CHUNK_FRAMES // 4 : -CHUNK_FRAMES // 4].mean()
+    assert abs(found[:4].mean() - middle) <= 1
+    assert abs(found[-4:].mean() - middle) <= 1
+    assert found[-1] >= middle - 1
+
+
+def psnr(found, wanted):
+    """Of every frame, in dB."""
+    errors = np.square(found.astype(np.float32) - wanted).mean(axis=(1, 2, 3))
+    return 10 * np.log10(255**2 / errors)
+
+
 def test_drafts_that_do_not_belong_together_are_refused(tmp_path):
     drafts = [tmp_path / "a", tmp_path / "b"]
     for draft, rate in zip(drafts, RATES, strict=True):
@@ -145,6 +179,32 @@ KINDS = {
     "loop cadence": (zoom_request, {"loop": True, "frames": 16, "stages": {"cadence": 3}}),
     "there and back": (zoom_request, {"ping_pong": True, "frames": 17}),
 }
+
+
+def test_an_input_that_changes_while_it_is_read_gets_into_no_finished_chunk(stills, target):
+    last = stills / "13.png"
+    as_it_was = last.read_bytes()
+    events = render(clip_request(stills, target))
+    while not isinstance(next(events), Saved):
+        pass
+    write_still(last, panning_clip(1)[0])
+    with pytest.raises(ChangedError, match="changed while it was read"):
+        list(events)
+    assert not target.exists()
+    last.write_bytes(as_it_was)
+    events = list(render(clip_request(stills, target)))
+    assert next(event for event in events if isinstance(event, Started)).resumes_at == 4
+    found = frames_of(target)
+    target.unlink()
+    list(render(clip_request(stills, target)))
+    assert np.array_equal(found, frames_of(target))
+
+
+def test_an_input_that_is_only_touched_has_not_changed(stills, target):
+    for event in render(clip_request(stills, target)):
+        if isinstance(event, Saved):
+            (stills / "13.png").touch()
+    assert len(frames_of(target)) == 14
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -245,7 +245,7 @@ def test_every_codec_decodes_again_in_every_container_with_four_colour_tags(
     assert abs(back - np.array(arrays)).mean() < 4
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "prores", "ffv1"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1", "prores", "ffv1"])
 def test_flat_patches_come_back_within_two_levels(tmp_path, codec):
     random = np.random.default_rng(3)
     corners = [[255 * (index >> bit & 1) for bit in range(3)] for index in range(8)]
@@ -258,7 +258,7 @@ def test_flat_patches_come_back_within_two_levels(tmp_path, codec):
     assert abs(found - colours.reshape(4, 8, 3)).max() <= 2
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "prores"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1", "prores"])
 def test_chroma_lies_at_the_left_where_players_take_it_to_be(tmp_path, codec):
     array = np.full((48, 64, 3), (200, 40, 40), np.uint8)
     array[:, 27:] = (40, 90, 200)
@@ -317,6 +317,13 @@ def test_rate_and_count_are_exact(tmp_path, name, rate, count):
     assert abs(facts.duration - count / rate) <= 1 / rate
 
 
+def test_av1_goes_into_mp4_webm_and_matroska():
+    for name in ("a.mp4", "a.m4v", "a.webm", "a.mkv"):
+        assert codec_for(name, Output(codec="av1", crf=63)).encoder == "libsvtav1"
+    with pytest.raises(UsageError, match=r"a\.mov cannot hold av1"):
+        codec_for("a.mov", Output(codec="av1"))
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_equal_frames_give_equal_bytes(tmp_path, codec):
     for name in ("a", "b"):
@@ -332,7 +339,7 @@ def written(draft):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (101, 57), (16, 16), (3, 200)])
-@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "prores", "ffv1"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1", "prores", "ffv1"])
 def test_odd_and_tiny_sizes_work_padded_by_their_edge(tmp_path, codec, size, caplog):
     arrays = frames(2, *size)
     encode(tmp_path / "draft", codec, arrays)

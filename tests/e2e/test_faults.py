@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from faulty import OLD, assert_nothing_runs_in, encoders_of, error_line, wait_for
+from commands import OLD, assert_nothing_runs_in, encoders_of, error_line, wait_for
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The fault suite: what goes wrong, as the user of the command meets it.
 
 One test or more for every fault that the command must survive, `test_row_NN_...` by the fault's
-number, in a file for each group of them; `faulty.Faulty` runs the command. After every fault: the
+number, in a file for each group of them; `commands.Faulty` runs the command. After every fault: the
 stated exit code, exactly one error line, no traceback, no ffmpeg left running, the output absent or
 as it was, and finished frames kept for the same command to go on from.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty import Faulty, assert_nothing_runs_in
+from commands import Faulty, assert_nothing_runs_in
 
 from dreamflow.frames import Array
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from faulty import (
+from commands import (
     OLD,
     Faulty,
     assert_nothing_runs_in,

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from answers import NO_DREAM, OLD, contents, frames_of
+from commands import NO_DREAM, OLD, contents, frames_of
 from PIL import Image
 
 from dreamflow.video import ffmpeg

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answers import NO_DREAM
+from commands import NO_DREAM
 from watchers import Listener, opened
 
 from dreamflow.video import ffmpeg

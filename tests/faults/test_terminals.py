@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from answers import NO_DREAM
-from faulty import processes_in
+from commands import NO_DREAM, processes_in
 
 from dreamflow.video.probe import probe
 

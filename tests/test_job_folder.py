@@ -1,0 +1,103 @@
+"""The folder of an unfinished output: nothing that somebody else puts into it is trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dreamflow.errors import ChangedError, StorageError
+from dreamflow.job_folder import JobFolder, folder_of, is_placed
+
+LOOKS = {"look": "one"}
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "out.mp4"
+
+
+def opened(target, **options):
+    return JobFolder(target, LOOKS, preset="", **options)
+
+
+def begin(target):
+    """The folder of a job of which two chunks are finished."""
+    with opened(target) as folder:
+        for chunk in range(2):
+            with folder.writing(chunk, "video", "state") as files:
+                for kind, path in files.items():
+                    path.write_text(f"{kind} {chunk}")
+    return folder_of(target)
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+def endless(path):
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def folder(path):
+    path.mkdir()
+
+
+ODD = pytest.mark.parametrize("odd", [device, os.mkfifo, endless, folder])
+
+
+@ODD
+def test_a_fingerprint_that_is_none_is_neither_waited_for_nor_read_to_its_end(target, odd):
+    path = begin(target) / "fingerprint.json"
+    path.unlink()
+    odd(path)
+    with pytest.raises(ChangedError, match="damaged: give --restart"), opened(target):
+        pass
+
+
+@ODD
+def test_what_tells_of_the_output_is_neither_waited_for_nor_read_to_its_end(target, odd):
+    odd(begin(target) / "placed")
+    assert not is_placed(target)
+
+
+@pytest.mark.parametrize("odd", [device, os.mkfifo, folder])
+def test_a_state_that_is_none_is_passed_over(target, odd, caplog):
+    path = begin(target) / "000001.state"
+    path.unlink()
+    odd(path)
+    with opened(target) as job:
+        assert job.finished == {0, 1}
+        assert job.state_before(2) == 0
+    assert "000001.state is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("odd", [device, os.mkfifo, endless, folder])
+def test_a_chunk_that_is_none_is_made_again(target, odd):
+    path = begin(target) / "000000.video"
+    path.unlink()
+    odd(path)
+    with opened(target) as job:
+        assert job.finished == {1}
+
+
+@pytest.mark.parametrize("odd", [device, os.mkfifo, folder])
+def test_a_journal_that_is_none_is_refused_until_restarted(target, odd):
+    path = begin(target) / "journal"
+    path.unlink()
+    odd(path)
+    with pytest.raises(StorageError, match="cannot write into"), opened(target):
+        pass
+    with opened(target, restart=True) as job:
+        assert not job.finished
+    assert Path("/dev/zero").is_char_device()
+
+
+def test_a_journal_of_which_no_line_is_left_is_said_to_be_lost(target, caplog):
+    path = begin(target) / "journal"
+    path.write_bytes(path.read_bytes()[:60])
+    with opened(target) as job:
+        assert not job.finished
+    assert "damaged: it begins anew" in caplog.text
