@@ -220,6 +220,7 @@ class Tiler:
         `references` are features of other pictures that terms compare with; `key` seeds the roll of
         the grid.
         """
+        machine.return_free_memory()  # of the last octave, half a gigabyte for an 8K picture
         height, width = image.shape[-2:]
         side = self.side((height, width), terms) or max(height, width)
         cut = list(windows(image, side, self.needs(terms).margin, key))
