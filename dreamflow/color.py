@@ -21,7 +21,7 @@ _XYZ_TO_LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtyp
 _LAB_TO_XYZ = torch.linalg.inv(_XYZ_TO_LAB)
 _LAB_KNEE = 6 / 29
 _SHOULDER = 0.02
-_BAND_PIXELS = 1 << 22
+_BAND_PIXELS = 1 << 20
 """Moved at once, so that an 8K picture takes little beside itself."""
 
 Floats = NDArray[np.float32]
