@@ -238,7 +238,7 @@ print(1024 * (kilobytes("VmHWM:") - before))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_large_still_takes_less_than_seven_copies_of_itself(tmp_path):
+def test_a_large_still_takes_less_than_eight_copies_of_itself(tmp_path):
     """Without steps, whose tiles add the same at every size; at 8K all is under 3 GB then."""
     changes = [
         "objectives=[{layer: features.3}]", "dream.size=full", "dream.tile=256", "dream.steps=0",
@@ -247,7 +247,7 @@ def test_a_large_still_takes_less_than_seven_copies_of_itself(tmp_path):
     arguments = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), *changes]
     program = [sys.executable, "-c", PEAK_OF_A_STILL, *arguments]
     told = subprocess.run(program, check=True, capture_output=True, text=True, timeout=300).stdout
-    assert int(told) < 6.5 * 3840 * 2160 * 3 * 4
+    assert int(told) < 7.5 * 3840 * 2160 * 3 * 4
 
 
 def test_free_memory_heeds_a_limit_on_the_address_space():
