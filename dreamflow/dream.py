@@ -112,7 +112,8 @@ def dream(
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
         if here and settings.steps:
-            under = base if source is whole else warp.resize(source, size)
+            other = source is not whole and scene.asks_for_source(here)  # spares a resampling
+            under = warp.resize(source, size) if other else base
             under = under if under is whole else under.clamp(0, 1)  # which it is within already
             natural = settings.start == "frequency"
             view = scene.at(under, here, extractor, natural=natural)

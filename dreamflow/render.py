@@ -18,7 +18,7 @@ from dreamflow.color import ColorStatistics
 from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
-from dreamflow.flow import FlowSource, correspond, create
+from dreamflow.flow import FlowSource, correspond, create, recognise
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
@@ -435,7 +435,7 @@ def remembered(
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
         frames = (index, past.index)
-        found = correspond(engine.flow, source, past.source, frames, by_colour=True)
+        found = recognise(engine.flow, source, past.source, frames)
         return Arrived.of(past.residual, found, engine.preset.follow.softness, moves, engine.mask)
 
     near, far = carry.near_and_far

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dreamflow import warp
+from dreamflow import regularizers, warp
 from dreamflow.masks import Mask
 from dreamflow.objectives import SOURCE, Reference, Term
 from dreamflow.settings import Regularize
@@ -85,6 +85,11 @@ class Scene:
     masks: Mapping[str, Mask] = field(default_factory=dict)
     """Those that terms name."""
     regularize: Regularize = field(default_factory=Regularize)
+
+    def asks_for_source(self, terms: Sequence[Term]) -> bool:
+        """Whether the frame without its dream is looked at, and not only its size."""
+        compared = any(picture == SOURCE for term in terms for _, picture in term.references)
+        return compared or regularizers.in_force(self.regularize)
 
     def at(
         self,

@@ -7,7 +7,7 @@ import torch
 from tiny import texture
 
 from dreamflow import warp
-from dreamflow.flow import FlowMethod, correspond
+from dreamflow.flow import FlowMethod, correspond, recognise
 
 METHODS = ("dis", "farneback")
 RIGHT, DOWN = 7, 3
@@ -89,6 +89,18 @@ def test_the_mask_is_0_or_1():
 def test_frames_with_nothing_in_common_are_hardly_believed():
     one, other = texture(96, 128, seed=1), texture(96, 128, seed=2)
     assert float(correspond(FlowMethod("dis"), one, other).reliable.mean()) < 0.6
+
+
+def test_an_older_frame_is_believed_where_it_brings_the_same_colours():
+    previous, current, uncovered, _ = passing_square()
+    reliable = recognise(FlowMethod("dis"), current, previous).reliable[0, 0] > 0
+    assert float((~reliable)[uncovered].float().mean()) >= 0.9
+    assert float(reliable[~uncovered].float().mean()) >= 0.75
+
+
+def test_of_an_older_frame_of_another_scene_hardly_anything_is_believed():
+    one, other = texture(96, 128, seed=1), texture(96, 128, seed=2)
+    assert float(recognise(FlowMethod("dis"), one, other).reliable.mean()) < 0.2
 
 
 @pytest.mark.parametrize("name", [*METHODS, "none"])

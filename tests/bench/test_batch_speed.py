@@ -1,4 +1,4 @@
-"""How a machine is best divided: `pytest tests/bench/test_batch_speed.py --benchmark-only -m ''`.
+"""How to divide a machine: `pytest tests/bench/test_batch_speed.py --benchmark-only -n 0 -m ''`.
 
 On two cores two workers with one thread each should take at most 0.65 of the time of one such
 worker, and no longer than one worker with two threads.

@@ -1,4 +1,4 @@
-"""What it costs that a render can be stopped: `pytest tests/bench --benchmark-only -m ''`."""
+"""What it costs that a render can be stopped: `pytest tests/bench --benchmark-only -n 0 -m ''`."""
 
 from __future__ import annotations
 

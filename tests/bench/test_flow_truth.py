@@ -1,7 +1,7 @@
 """Every flow method on clips whose flow is known, and what a cache of it saves.
 
-`pytest tests/bench/test_flow_truth.py -m slow -s` prints the figures. RAFT is measured where its
-weights have been fetched.
+`pytest tests/bench/test_flow_truth.py -n 0 -m slow -s` prints the figures. RAFT is measured
+where its weights have been fetched.
 """
 
 from __future__ import annotations

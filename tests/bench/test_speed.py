@@ -1,4 +1,4 @@
-"""What a render costs against what it could: `pytest tests/bench --benchmark-only -m ''`."""
+"""What a render costs against what it could: `pytest tests/bench --benchmark-only -n 0 -m ''`."""
 
 from __future__ import annotations
 
