@@ -565,6 +565,9 @@ def doctor() -> None:
     doctor.require(checks)
 
 
+_OF_A_SHEET = ("image", "layer", "channels", "labels", "filters", "activations")
+
+
 @cli.command()
 @click.argument("network", required=False)
 @click.option("--sheet", type=PATH, metavar="PNG", help="Draw it: every layer dreamed on IN.")
@@ -585,7 +588,7 @@ def layers(interrupts: Interrupts, network: str | None, sheet: Path | None, **op
     if sheet is not None:
         _draw_network(interrupts, network, sheet, **options)
         return
-    if any(options[key] for key in ("image", "layer", "channels", "labels", "filters")):
+    if any(options[key] for key in _OF_A_SHEET):
         raise UsageError("say where to draw it: --sheet PNG")
     from dreamflow import networks
 
@@ -612,7 +615,9 @@ def _draw_network(
     if network is not None:
         given["network"] = network
     if labels is not None:
-        given["classes"] = tuple(label.strip() for label in labels.split(","))
+        given["classes"] = tuple(label.strip() for label in labels.split(",") if label.strip())
+        if not given["classes"]:
+            raise UsageError("which classes? name them as in --classes tabby,espresso")
     events = network_sheets.network_sheet(network_sheets.SheetRequest(target=sheet, **given))
     with closing(events), interrupts.patiently():
         for event in events:

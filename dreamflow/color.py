@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamflow.settings import Color
@@ -20,6 +21,10 @@ _XYZ_TO_LAB = torch.tensor([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]], dtyp
 _LAB_TO_XYZ = torch.linalg.inv(_XYZ_TO_LAB)
 _LAB_KNEE = 6 / 29
 _SHOULDER = 0.02
+_BAND_PIXELS = 1 << 20
+"""Moved at once, so that an 8K picture takes little beside itself."""
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def pull(
     gain = wanted / own.spread.clamp(min=1e-3)
     offset = torch.lerp(own.mean, anchor.mean, strength) - own.mean * gain
     scale = _scale_with_opencv if image.device.type == "cpu" else _scale
-    return scale(image, gain, offset).clamp(0, 1)
+    return scale(image, gain, offset).clamp_(0, 1)
 
 
 def with_shoulders(image: Tensor) -> Tensor:
@@ -112,13 +117,21 @@ def _scale_with_opencv(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
     OpenCV's tables are off by a level at places, the same way each time. In a feedback loop that
     would add up, so what is added to the image is the difference of two ways back.
     """
-    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab)
     affine = torch.cat((torch.diag(gain.flatten()), offset.reshape(3, 1)), dim=1).numpy()
+    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    changed = np.empty_like(pixels)
+    rows = max(1, _BAND_PIXELS // pixels.shape[1])
+    for top in range(0, len(pixels), rows):  # what comes in between is five pictures more
+        band = slice(top, top + rows)
+        _move_with_opencv(pixels[band], affine, changed[band])
+    return torch.from_numpy(changed).permute(2, 0, 1)[None]
+
+
+def _move_with_opencv(pixels: Floats, affine: Floats, out: Floats) -> None:
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab)
     moved = cv2.cvtColor(cv2.transform(lab, affine), cv2.COLOR_Lab2RGB)
     back = cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)
-    changed = cv2.add(cv2.subtract(moved, back, dst=back), pixels, dst=moved)
-    return torch.from_numpy(changed).permute(2, 0, 1)[None]
+    cv2.add(cv2.subtract(moved, back, dst=back), pixels, dst=out)
 
 
 def _lab_with_opencv(image: Tensor) -> Tensor:

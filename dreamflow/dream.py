@@ -108,7 +108,7 @@ def dream(
     dreamed, detail = whole, None
     for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
         base = warp.resize(whole, size)
-        dreamed = base if detail is None else base + warp.resize(detail, size)
+        dreamed = base if detail is None else warp.resize(detail, size).add_(base)
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
         if here and settings.steps:

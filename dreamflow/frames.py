@@ -158,12 +158,12 @@ def to_image(array: Array, device: torch.device | str = "cpu") -> Tensor:
     import torch
 
     scale = np.float32(1 / np.iinfo(array.dtype).max)
-    floats = torch.from_numpy(array.astype(np.float32) * scale)
+    floats = torch.from_numpy(np.multiply(array, scale, dtype=np.float32))
     return floats.permute(2, 0, 1)[None].to(device)
 
 
 def to_array(image: Tensor, bits: int = 8) -> Array:
     """Image -> array, clamped and rounded to the nearest level of `bits` 8 or 16."""
     top, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
-    pixels = image.detach()[0].permute(1, 2, 0).clamp(0, 1).mul(top).round()
+    pixels = image.detach()[0].permute(1, 2, 0).clamp(0, 1).mul_(top).round_()
     return pixels.cpu().numpy().astype(dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dreamflow import heatmap, machine, networks
-from dreamflow.errors import StorageError
+from dreamflow.errors import StorageError, UsageError
 from dreamflow.frames import Array, to_array, to_image
 from dreamflow.heatmap import Map, Region, Target
 from dreamflow.video.limits import MAX_PIXELS
@@ -74,8 +74,11 @@ def _check_targets(request: HeatmapRequest) -> None:
         check_still_target(picture, overwrite=request.overwrite)
     if request.array:
         check_place(request.array, overwrite=request.overwrite)
-    for file in filter(None, (request.target, request.mask, request.array)):
+    files = [file for file in (request.target, request.mask, request.array) if file]
+    for number, file in enumerate(files):
         check_input_survives(file, [request.source])
+        if file.resolve() in [other.resolve() for other in files[:number]]:
+            raise UsageError(f"{file} is asked for twice: give picture, mask and array a file each")
 
 
 def _grey(mask: Map) -> Array:

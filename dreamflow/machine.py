@@ -70,6 +70,12 @@ def return_large_memory() -> None:
     _set_allocator(_RETURN_FROM)
 
 
+def return_free_memory() -> None:
+    """Hand back what glibc's allocator holds free between blocks in use; no-op elsewhere."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+
+
 def free_bytes(device: torch.device) -> float:
     """Memory that can still be taken on a device, by what the machine, its container and a limit on
     the process's address space leave; infinite where nothing tells.

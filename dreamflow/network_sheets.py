@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dreamflow import classes, machine, networks
+from dreamflow.dream import pad_to
 from dreamflow.errors import UsageError
 from dreamflow.frames import Array, to_array, to_image
 from dreamflow.heatmap import Target
@@ -32,9 +33,21 @@ from dreamflow.video.writer import check_input_survives, check_still_target
 _COLUMNS = 6
 _TOP = 24
 """Channels shown unless more are asked for."""
-_FILTER_SIDE = 96
-"""Pixels a side of a filter on its sheet."""
-_CLASS_SIDE = 224
+_FILTER_SIDE = 160
+"""Pixels a side of a filter on its sheet, about: each weight is a square."""
+CLASS_SIDE = 224
+CLASS_LOOK: dict[str, Any] = {
+    "dream": {
+        "start": "grey", "octaves": 3, "steps": 20, "step_size": 4, "smoothing": 2.0, "chroma": 1,
+        "spread": 0.0, "robust": 1.0,
+    },
+    "regularize": {"laplacian": 0.5, "decorrelate": 0.8},
+}  # fmt: skip
+"""Settings with which a class drawn from nothing is known to networks that never saw it.
+
+Turned and scaled before each step, with all scales of the gradient and colours as in photographs
+(Olah et al. 2017), shapes come out that do not hang on the weights of one network.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +59,9 @@ class SheetRequest:
     image: Path | None = None
     """The still that is dreamed or looked at; classes and filters need none."""
     layer: str = ""
-    channels: str = f"top {_TOP}"
-    """`top 24` (those that the still excites most), `all`, or numbers such as `3,7,9`."""
+    channels: str = ""
+    """Of the layer: `top 24` (those that the still excites most, as is the default), `all`, or
+    numbers such as `3,7,9`."""
     classes: tuple[str, ...] = ()
     filters: bool = False
     activations: bool = False
@@ -86,6 +100,8 @@ def _maker(request: SheetRequest) -> Any:
     kinds = [bool(request.classes), request.filters, request.activations]
     if sum(kinds) > 1 or (request.layer and (request.classes or request.filters)):
         raise UsageError("one sheet shows one thing: layers, channels, classes, filters or maps")
+    if request.channels and not request.layer:
+        raise UsageError("channels of which layer? name it with --layer LAYER")
     if request.layer:
         networks.find_layers(request.network, [request.layer])
     if request.classes:
@@ -127,18 +143,14 @@ def _channels(request: SheetRequest) -> Cells:
 
 
 def _classes(request: SheetRequest) -> Cells:
-    """Classes drawn on grey: broad strokes first, which a blur between the steps keeps plain."""
+    """Classes drawn on grey."""
     extractor = _extractor(request, [classes.LAYER])
-    side = max(request.cell, _CLASS_SIDE)
-    settings: dict[str, Any] = {
-        "dream": {"start": "grey", "octaves": 3, "steps": 24, "smoothing": 1.5, "spread": 0.0},
-        "regularize": {"total_variation": 0.02},
-    }
+    side = max(request.cell, CLASS_SIDE)
     for name in request.classes:
         label = Target.of_class(name).label
         grey = torch.full((1, 3, side, side), 0.5, device=extractor.device)
         line = {"class": label}
-        picture = _dreamed(request, grey, extractor, line, **settings)
+        picture = _dreamed(request, grey, extractor, line, **CLASS_LOOK)
         yield len(request.classes), Cell(label, _pasted(request, line), picture)
 
 
@@ -163,10 +175,10 @@ def _pasted(request: SheetRequest, line: dict[str, Any]) -> str:
 
 def _wanted_channels(request: SheetRequest, extractor: Extractor, source: Tensor) -> Sequence[int]:
     """The channels that a request names, in its order; PresetError for one that is not there."""
-    text, count = request.channels.strip(), extractor.channels[request.layer]
+    text, count = request.channels.strip() or f"top {_TOP}", extractor.channels[request.layer]
     if text == "all":
         return range(count)
-    if match := re.fullmatch(r"top (\d{1,5})", text):
+    if match := re.fullmatch(r"top ([1-9]\d{0,4})", text):
         strength = _maps(extractor, source, request.layer).mean((1, 2))
         return strength.argsort(descending=True)[: int(match[1])].tolist()
     if not re.fullmatch(r"\d{1,5}(\s*,\s*\d{1,5})*", text):
@@ -186,8 +198,8 @@ def _filters(request: SheetRequest) -> Cells:
     for number, weight in enumerate(weights):
         levels = 0.5 + 0.5 * weight / max(float(weight.abs().max()), 1e-12)
         array = to_array(levels[None].clamp(0, 1))
-        size = (_FILTER_SIDE, _FILTER_SIDE)
-        enlarged = cv2.resize(array, size, interpolation=cv2.INTER_NEAREST)
+        times = max(1, round(_FILTER_SIDE / max(array.shape[:2])))
+        enlarged = array.repeat(times, axis=0).repeat(times, axis=1)
         yield len(weights), Cell(f"filter {number}", "", enlarged)
 
 
@@ -214,7 +226,7 @@ def _activations(request: SheetRequest) -> Cells:
 @torch.no_grad()
 def _maps(extractor: Extractor, source: Tensor, layer: str) -> Tensor:
     """A layer's channels over the still, `[C, h, w]`."""
-    return extractor(source, [layer])[layer][0]
+    return extractor(pad_to(source, extractor.minimum_side), [layer])[layer][0]
 
 
 def _colored(found: Tensor, source: Tensor) -> Array:

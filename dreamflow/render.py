@@ -646,12 +646,13 @@ def settle_color(engine: Engine, dreamed: Tensor, source: Tensor, strength: floa
 def compose(full: Tensor, residual: Tensor, mask: Mask | None = None) -> Tensor:
     """The full-size source with the residual on it, enlarged to it."""
     size = (full.shape[-2], full.shape[-1])
-    return masks.kept(mask, full, (full + warp.resize(residual, size)).clamp(0, 1))
+    return masks.kept(mask, full, (full + warp.resize(residual, size)).clamp_(0, 1))
 
 
 def shrink(full: Tensor, limit: int | str) -> Tensor:
     """The full-size source at the size that flow and dream run at (see `dream_size`)."""
-    return warp.resize(full, dream_size(full.shape[-2:], limit)).clamp(0, 1)
+    size = dream_size(full.shape[-2:], limit)
+    return full if tuple(full.shape[-2:]) == size else warp.resize(full, size).clamp_(0, 1)
 
 
 def dream_size(size: tuple[int, ...], limit: int | str) -> tuple[int, int]:

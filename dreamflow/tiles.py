@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dreamflow import machine
-from dreamflow.errors import StoppedError
+from dreamflow.errors import StoppedError, is_out_of_memory
 from dreamflow.objectives import Reference, Term
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Tiler:
         self._extractor = extractor
         self._setting = setting
         self._halvings = 0
-        self._told: set[tuple[int, int]] = set()
+        self._announced: set[tuple[int, int]] = set()
 
     def needs(self, terms: Sequence[Term]) -> Needs:
         """What these terms take."""
@@ -177,8 +177,8 @@ class Tiler:
         while self.estimate(size, terms) > free:
             self.shrink(size, terms)
         side = self.side(size, terms)
-        if side is not None and size not in self._told:
-            self._told.add(size)
+        if side is not None and size not in self._announced:
+            self._announced.add(size)
             machine.return_large_memory()
             whole, now = self._pass_bytes(height * width, terms), self.estimate(size, terms)
             logger.warning(
@@ -193,13 +193,21 @@ class Tiler:
         fixed = self._setting == "off" or any(term.aligned for term in terms)
         if fixed or self._halvings >= _HALVINGS or before <= _LEAST_SIDE:
             raise StoppedError(
-                f"out of memory: dreaming at {width}x{height} takes "
-                f"{self.estimate(size, terms) / 1e9:.1f} GB; dream.size={self._fitting(size)} "
-                "would fit"
+                f"out of memory: dreaming at {width}x{height} takes {self._told(size, terms)}; "
+                f"dream.size={self._fitting(size)} would fit"
             )
         self._halvings += 1
         after = self.side(size, terms) or max(size)
         logger.warning("memory is short: dreaming in tiles of %d px, not %d", after, before)
+
+    def _told(self, size: tuple[int, int], terms: Sequence[Term]) -> str:
+        """The estimate in words; on a device that has no room to measure either, that."""
+        try:
+            return f"{self.estimate(size, terms) / 1e9:.1f} GB"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return "more than there is"
 
     def _fitting(self, size: tuple[int, int]) -> int:
         """A long side at which the pictures alone take half of what is free."""
@@ -220,6 +228,7 @@ class Tiler:
         `references` are features of other pictures that terms compare with; `key` seeds the roll of
         the grid.
         """
+        machine.return_free_memory()  # of the last octave, half a gigabyte for an 8K picture
         height, width = image.shape[-2:]
         side = self.side((height, width), terms) or max(height, width)
         cut = list(windows(image, side, self.needs(terms).margin, key))

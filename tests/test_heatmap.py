@@ -193,6 +193,15 @@ def test_what_makes_no_sense_is_refused_before_any_work(cup, tmp_path, capsys, w
     assert not (tmp_path / "map.png").exists()
 
 
+@pytest.mark.parametrize("option", ["--mask", "--npy"])
+def test_no_two_outputs_are_one_file(cup, tmp_path, capsys, option):
+    (tmp_path / "there").symlink_to(tmp_path)
+    files = ["-o", str(tmp_path / "map.png"), option, str(tmp_path / "there" / "map.png")]
+    assert run(["heatmap", str(cup), "--class", "tabby", *files]) == 2
+    assert "asked for twice" in capsys.readouterr().err
+    assert not (tmp_path / "map.png").exists()
+
+
 def test_the_source_is_never_overwritten(cup, capsys):
     before = cup.read_bytes()
     assert run(["heatmap", str(cup), "--class", "tabby", "-o", str(cup), "-y"]) == 2

@@ -10,7 +10,7 @@ import pytest
 from dreamflow import networks, preset
 from dreamflow.cli import run
 from dreamflow.network_sheets import SheetRequest, _channels, _pasted, network_sheet
-from dreamflow.video.stills import read_still
+from dreamflow.video.stills import read_still, write_still
 
 CUP = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 
@@ -46,6 +46,12 @@ def test_the_top_channels_are_those_that_the_still_excites_most(tmp_path):
     assert set(top) <= set(every)
 
 
+def test_a_still_smaller_than_the_network_takes_is_looked_at_too(tmp_path):
+    write_still(tmp_path / "dot.png", np.full((1, 2, 3), 90, np.uint8))
+    wanted = {"layer": "fire8", "activations": True, "channels": "3", "image": tmp_path / "dot.png"}
+    assert drawn(tmp_path / "m.png", **wanted) == ["channel 3"]
+
+
 def test_the_line_under_a_picture_can_be_pasted(tmp_path):
     request = SheetRequest(target=tmp_path / "x.png", layer="fire3", channels="3", image=CUP)
     line = _pasted(request, {"layer": "fire3", "channel": 3})
@@ -68,8 +74,11 @@ def test_classes_are_drawn_from_grey(tmp_path):
         ([], 2, "--image IN"),
         (["--filters", "--classes", "tabby"], 2, "one thing"),
         (["--classes", "tabbi"], 78, "tabby"),
+        (["--classes", ","], 2, "which classes"),
+        (["--channels", "3", "--image", str(CUP)], 2, "--layer LAYER"),
         (["--layer", "fire33", "--image", str(CUP)], 78, "fire3"),
         (["--layer", "fire3", "--channels", "some", "--image", str(CUP)], 2, "top 24"),
+        (["--layer", "fire3", "--channels", "top 0", "--image", str(CUP)], 2, "top 24"),
         (["--layer", "fire3", "--channels", "128", "--image", str(CUP)], 78, "it has 128"),
     ],
 )
@@ -79,6 +88,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, capsys, options, code, told):
     assert not (tmp_path / "s.png").exists()
 
 
-def test_options_of_a_sheet_without_one_are_refused(capsys):
-    assert run(["layers", "--filters"]) == 2
+@pytest.mark.parametrize("option", ["--filters", "--activations"])
+def test_options_of_a_sheet_without_one_are_refused(capsys, option):
+    assert run(["layers", option]) == 2
     assert "--sheet PNG" in capsys.readouterr().err

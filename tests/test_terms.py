@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import TinyExtractor, texture
 
-from dreamflow import classes, networks, objectives
+from dreamflow import classes, networks, objectives, warp
 from dreamflow.dream import dream, uphill
 from dreamflow.masks import Mask
 from dreamflow.objectives import (
@@ -239,14 +239,21 @@ MANY = [
 ]
 
 
-def test_several_objectives_share_one_pass():
+def test_several_objectives_share_one_pass_and_resize_nothing_more(monkeypatch):
+    resize, sizes = warp.resize, []
+    monkeypatch.setattr(
+        warp, "resize", lambda image, size: (sizes.append(size), resize(image, size))[1]
+    )
     plain, many = TinyExtractor(), TinyExtractor()
     image = texture(48, 64)
     settings = Dream(octaves=2, steps=3, jitter=4)
     dream(image, plain, MANY[:1], settings)
+    of_one, sizes = sizes, []
     dream(image, many, MANY, settings)
     assert many.sides == plain.sides
     assert many.asked == [{"first", "second"}] * 6
+    assert len(of_one) > 2
+    assert sizes == of_one
 
 
 def test_the_frames_own_features_cost_one_pass_an_octave_and_a_guide_one_in_all():

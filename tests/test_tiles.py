@@ -208,11 +208,46 @@ def test_a_picture_that_is_too_large_for_the_device_goes_on_in_tiles(caplog):
 
 
 def test_what_fits_in_no_tile_stops_the_render_in_good_order():
-    extractor = ShortOfMemory(50)
-    image = texture(300, 300)
-    with pytest.raises((StoppedError, torch.OutOfMemoryError)) as stopped:
-        dream.dream(image, extractor, ENERGY, Dream(octaves=1, steps=1, tile=128))
-    assert stopped.value.args
+    """Not even what a tile takes can be measured there."""
+    settings = Dream(octaves=1, steps=1, tile=128)
+    with pytest.raises(StoppedError, match=r"more than there is; dream\.size=\d+ would fit"):
+        dream.dream(texture(300, 300), ShortOfMemory(50), ENERGY, settings)
+
+
+PEAK_OF_A_STILL = """
+import sys
+from pathlib import Path
+import numpy as np
+from dreamflow import job, preset
+from dreamflow.video.stills import write_still
+
+def kilobytes(name):
+    return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0])
+
+source, target, *changes = sys.argv[1:]
+write_still(Path(source), np.random.default_rng(1).integers(0, 256, (2160, 3840, 3), np.uint8))
+look = preset.load("base", overrides=changes)
+Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+before = kilobytes("VmRSS:")
+request = job.VideoRequest(Path(source), target, look, threads=1)
+for _ in job.render_picture(request):
+    pass
+print(1024 * (kilobytes("VmHWM:") - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_large_still_takes_less_than_eight_copies_of_itself(tmp_path):
+    """Without steps, whose tiles add the same at every size; at 8K all is under 3 GB then."""
+    changes = [
+        "objectives=[{layer: features.3}]", "dream.size=full", "dream.tile=256", "dream.steps=0",
+        "dream.octaves=2",
+    ]  # fmt: skip
+    arguments = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), *changes]
+    program = [sys.executable, "-c", PEAK_OF_A_STILL, *arguments]
+    told = subprocess.run(program, check=True, capture_output=True, text=True, timeout=300).stdout
+    assert int(told) < 7.5 * 3840 * 2160 * 3 * 4
 
 
 def test_free_memory_heeds_a_limit_on_the_address_space():

@@ -17,18 +17,22 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from PIL import Image
 
-from dreamflow import audio, job, plots, preset, preview, seeds, zoom
+from dreamflow import audio, job, network_sheets, plots, preset, preview, seeds, zoom
 from dreamflow.filters import gaussian_blur
 from dreamflow.frames import Array, Box, Moment, to_array, to_image
+from dreamflow.heatmap import Target
+from dreamflow.heatmap_job import HeatmapRequest, render_heatmap
+from dreamflow.network_sheets import SheetRequest
 from dreamflow.networks import DEFAULT
 from dreamflow.preset import PresetSummary
 from dreamflow.render import RenderedFrame
 from dreamflow.video.reader import resized
-from dreamflow.video.stills import Still, read_still, write_still
+from dreamflow.video.stills import Still, read_still
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -40,6 +44,7 @@ MOMENTS = {"clip": Moment.parse("1.1"), "early": Moment.parse("0.7"), "late": Mo
 PREVIEW_FRAME = 38
 HEIGHT = 216
 """Of the pictures, in pixels."""
+SHEET_WIDTH = 900
 SHOWN = 150
 """Height at which README shows them, so that they are sharp on dense screens."""
 
@@ -62,13 +67,15 @@ def main(names: Sequence[str]) -> None:
     if not names:
         make_plot_and_preview()
         make_guided()
+        make_sheets()
+        make_heatmap()
     fill_readme()
 
 
 def make_moving_picture() -> None:
     target, rate = str(HERE / "dream.gif"), Fraction(25, 2)
     small = job.VideoRequest(
-        CLIP, target, preset.load("base"), rate=rate, size=Box.parse("360"), overwrite=True
+        CLIP, target, preset.load("base"), rate=rate, size=Box.parse("328"), overwrite=True
     )
     finish(job.render_video(small))
 
@@ -91,10 +98,13 @@ def make_plot_and_preview() -> None:
         look.write_text(TOUR, encoding="utf-8")
         span = plots.Span(duration=Moment.parse("12"))
         plots.plot_preset(str(look), HERE / "plot.png", span, overwrite=True)
+        with Image.open(HERE / "plot.png") as plot:
+            small = plot.quantize(128, dither=Image.Dither.NONE)
+        small.save(HERE / "plot.png", optimize=True)
         request = job.VideoRequest(CLIP, str(film), preset.load(str(look)))
         for event in preview.render_preview(request):
             if isinstance(event, RenderedFrame) and event.index == PREVIEW_FRAME:
-                write_still(HERE / "preview.jpg", to_array(event.image))
+                save(to_array(event.image), "preview")
 
 
 GUIDED = """
@@ -114,6 +124,47 @@ def make_guided() -> None:
             look.write_text(GUIDED.format(guide.name), encoding="utf-8")
             engine = job.prepare(preset.load(str(look)), Fraction(30), "auto", 2)
             save(job.dream_still(Still(sky), engine).pixels, f"guide-{guide.stem}")
+
+
+SHEETS: dict[str, dict[str, Any]] = {
+    "layers": {"image": COFFEE},
+    "channels": {"image": COFFEE, "layer": "fire8", "channels": "top 12"},
+    "classes": {"classes": ("tabby", "lakeside", "tarantula", "mushroom", "goldfish", "volcano")},
+    "filters": {"filters": True},
+    "activations": {"image": COFFEE, "layer": "fire8", "activations": True, "channels": "top 12"},
+}
+
+
+def make_sheets() -> None:
+    """One of each kind that `dreamflow layers` draws."""
+    for name, wanted in SHEETS.items():
+        with TemporaryDirectory() as folder:
+            drawn = Path(folder, "sheet.png")
+            finish(network_sheets.network_sheet(SheetRequest(target=drawn, **wanted)))
+            save_sheet(drawn, name)
+
+
+def save_sheet(drawn: Path, name: str) -> None:
+    """Small, and without the rows that README has no room for."""
+    with Image.open(drawn) as sheet:
+        small = sheet.crop((0, 0, sheet.width, min(sheet.height, sheet.width * 5 // 6)))
+        small.thumbnail((SHEET_WIDTH, SHEET_WIDTH))
+        small.convert("RGB").save(HERE / f"sheet-{name}.webp", quality=70, method=6)
+
+
+def make_heatmap() -> None:
+    """Where the coffee is, and a dream that is nowhere else."""
+    with TemporaryDirectory() as folder:
+        heat, mask = Path(folder, "heat.png"), Path(folder, "mask.png")
+        wanted = Target.of_class("espresso")
+        request = HeatmapRequest(source=COFFEE, target=heat, looked_for=wanted, mask=mask)
+        render_heatmap(request)
+        dreamed = Path(folder, "dreamed.png")
+        look = preset.load("dogs").model_copy(update={"mask": str(mask)})
+        finish(job.render_picture(job.VideoRequest(COFFEE, str(dreamed), look)))
+        for kind, shown in (("map", heat), ("mask", mask), ("dream", dreamed)):
+            array = read_still(shown)
+            save(resized(array, Box(4096, HEIGHT).fit(*array.shape[1::-1])), f"heat-{kind}")
 
 
 def clouds() -> Array:

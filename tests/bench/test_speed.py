@@ -16,6 +16,7 @@ import torch
 from dreamflow import dream, networks, objectives, preset, render, zoom
 from dreamflow.frames import Moment, to_image
 from dreamflow.job import VideoRequest, prepare, render_video
+from dreamflow.settings import Dream
 from dreamflow.video.reader import open_clip
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,23 @@ def test_a_deeper_objective_without_weight_costs_nothing(compare, sources, tmp_p
     weightless, alone = (partial(rendered, engine) for engine in engines)
     label = "with a weightless objective / without (at most 1.03)"
     assert compare(label, weightless, alone, rounds=11) <= 1.03
+
+
+def test_many_objectives_against_one(compare):
+    """Of one network, up to the same layer: they share its passes."""
+    deepest = objectives.LayerEnergy("features.11")
+    mixed = [
+        deepest,
+        objectives.LayerMagnitude("features.9", weight=-0.3),
+        objectives.Channels("features.11", (12, 40)),
+        objectives.Direction("features.9", tuple(float(i % 5 == 2) for i in range(384))),
+    ]
+    extractor = networks.build(networks.DEFAULT, ["features.9", "features.11"])
+    image, settings = torch.rand(1, 3, 270, 480), Dream(octaves=2, steps=3)
+    many, one = (
+        partial(dream.dream, image, extractor, terms, settings) for terms in (mixed, [deepest])
+    )
+    assert compare("four objectives / one (at most 1.1)", many, one, rounds=15) <= 1.1
 
 
 @pytest.mark.parametrize(
