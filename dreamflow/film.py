@@ -25,7 +25,7 @@ import yaml
 
 from dreamflow import checkpoint
 from dreamflow.checkpoint import State
-from dreamflow.errors import ChangedError, StorageError
+from dreamflow.errors import ChangedError, InputMissingError, StorageError
 from dreamflow.feedback import Canvas, Carry
 from dreamflow.frames import Array, Box, VideoInfo
 from dreamflow.job_folder import KEPT_STATES, JobFolder, is_placed
@@ -419,8 +419,15 @@ class _Job:
             yield from _events(last)
 
     def _check_inputs(self) -> None:
-        """Raise ChangedError if what is read is no longer what it was when the render began."""
-        if _digest(self._film.inputs) != self._film.fingerprint[_INPUT]:
+        """Raise ChangedError if what is read is no longer what it was when the render began.
+
+        What was moved away or deleted is not changed: whoever has it open reads on.
+        """
+        try:
+            found = _digest(self._film.inputs)
+        except InputMissingError:
+            return
+        if found != self._film.fingerprint[_INPUT]:
             raise ChangedError(
                 f"the input was changed while it was read, the latest frames are discarded: "
                 f"put back {self._film.inputs[0]} as it was and run the same command to go on"

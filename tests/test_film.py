@@ -207,6 +207,13 @@ def test_an_input_that_is_only_touched_has_not_changed(stills, target):
     assert len(frames_of(target)) == 14
 
 
+def test_an_input_that_is_taken_away_once_it_was_read_is_not_missed(stills, target):
+    for event in render(clip_request(stills, target)):
+        if isinstance(event, Saved):
+            (stills / "00.png").unlink(missing_ok=True)
+    assert len(frames_of(target)) == 14
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_render_that_was_stopped_goes_on_bit_by_bit_the_same(stills, target, tmp_path, kind):
     make_request, options = KINDS[kind]
