@@ -307,7 +307,8 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("kind", "chunk"), product(["clip", "loop", "there and back"], [0, 1, 2]))
+@pytest.mark.parametrize("kind", ["clip", "loop", "there and back"])
+@pytest.mark.parametrize("chunk", [0, 1, 2])
 def test_a_damaged_chunk_alone_is_written_again(stills, target, tmp_path, caplog, kind, chunk):
     make_request, options = KINDS[kind]
     list(render(make_request(stills, tmp_path / "whole.mkv", **options)))
