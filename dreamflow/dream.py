@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _CELL = 16
 """Pixels a side of the cells in which the gradient's strength is averaged."""
 
+_WORTH_A_STEP = 0.005
+"""Of the picture: what is uncovered by less waits for the next step of the whole."""
 _GRAIN = 0.05
 """Standard deviation of the noise that dreams grow from."""
 _MOST_DEGREES, _MOST_SCALE = 10.0, 0.1
@@ -53,8 +55,10 @@ _TURN, _FIRST, _GRID = 1, 2, 3
 class Effort:
     """How hard to dream, where, and until when."""
 
-    places: Tensor | None = None
-    """`[1, 1, H, W]`, what to multiply each step with; None for 1 everywhere."""
+    unripe: Tensor | None = None
+    """`[1, 1, H, W]` in 0..1, how much each place is behind the rest; None for nothing anywhere."""
+    catch_up: float = 0.0
+    """How much harder what is unripe is dreamed."""
     targets: Energies = field(default_factory=dict)
     """What is strong enough; nothing is where a layer is not in it."""
     octave: int = 0
@@ -62,17 +66,31 @@ class Effort:
 
     def at(self, octave: int, like: Tensor) -> Effort:
         """The same for the steps of an octave, in which the picture is as large as `like`."""
-        places = self.places
-        if places is not None:
+        unripe = self.unripe
+        if unripe is not None:
             size = (like.shape[-2], like.shape[-1])
-            places = F.interpolate(places, size, mode="bilinear", align_corners=False)
-        return Effort(places, self.targets, octave)
+            unripe = F.interpolate(unripe, size, mode="bilinear", align_corners=False)
+        return replace(self, unripe=unripe, octave=octave)
 
     def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
-        """What to multiply the whole step with."""
+        """What to multiply the step with where the dream is ripe."""
         if not self.targets:
             return 1.0
         return gauge.size_of_step(gauge.shortfall(self.targets, self.octave, terms, features))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is unripe that it is worth a step of its own."""
+        return self.unripe is not None and float(self.unripe.mean()) > _WORTH_A_STEP
+
+    def pace(self, size: float) -> float | Tensor:
+        """What to multiply the step with at each place, where it is `size` for what is ripe.
+
+        That the picture as a whole is strong enough does not hold up what is behind.
+        """
+        if self.unripe is None:
+            return size
+        return size + (1 + self.catch_up - size) * self.unripe
 
 
 FULL = Effort()
@@ -278,7 +296,7 @@ class _Step:
             roll(image, shift), self.extractor, self.terms, self.view, shift, self.turn
         )
         size = self.effort.size(self.terms, features)
-        if size == 0:
+        if size == 0 and not self.effort.is_behind:
             return image
         score, slope = climb(leaf, features, self.terms, self.view, shift)
         return self._go(image, score, slope, self._shaped(slope), size, shift)
@@ -331,7 +349,7 @@ class _Step:
     ) -> Tensor:
         """The image moved along a gradient, which is that of an image shifted by `shift`.
 
-        `size` is the part of a whole step to go.
+        `size` is the part of a whole step to go where the dream is ripe.
         """
         settings, mask, view = self.settings, self.mask, self.view
         mean = tiles.mean_size if shift is None else _mean_size
@@ -344,9 +362,10 @@ class _Step:
         level = settings.step_size / 255
         if self.adam is not None:
             step, scale = self.adam.direction(step), torch.ones_like(scale)
-        if self.effort.places is not None:
-            step = step * self.effort.places
-        scaled = level * objectives.share(self.terms) * size
+        pace = self.effort.pace(size)
+        if isinstance(pace, Tensor):
+            step, pace = step * pace, 1.0
+        scaled = level * objectives.share(self.terms) * pace
         scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
         if self.adam is None and self._is_bounded():
             scaled = min(scaled, _room(score, slope, gradient))

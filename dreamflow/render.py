@@ -566,8 +566,8 @@ def dream_on(
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset, passed = engine.preset, gap * engine.reference_frames
     settings = gentler(preset)
-    harder = 1 + preset.follow.catch_up * (1 - start.ripeness)
-    effort = Effort(harder, learnt.targets if learnt else {})
+    targets = learnt.targets if learnt else {}
+    effort = Effort(1 - start.ripeness, preset.follow.catch_up, targets)
     seed = (preset.seed, index)
     dreamed = dream(
         start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort,

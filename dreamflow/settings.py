@@ -669,7 +669,7 @@ class Follow(Stage):
         le=1,
     )
     catch_up: float = setting(
-        0.2,
+        1.0,
         "How much harder what was uncovered is dreamed, until it is as ripe as the rest.",
         unit="times",
         moves=True,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import TinyExtractor, texture
 
 from dreamflow import networks, objectives
-from dreamflow.dream import ascend, draw_shift, dream, octave_sizes, roll, shape_gradient
+from dreamflow.dream import Effort, ascend, draw_shift, dream, octave_sizes, roll, shape_gradient
 from dreamflow.errors import BadMediaError
 from dreamflow.objectives import LayerEnergy
 from dreamflow.settings import Dream
@@ -339,3 +339,18 @@ def test_a_lone_term_fades_in_with_its_weight_and_is_whole_from_1_on():
 
     assert change(0.1) < 0.3 * change(1.0)
     assert change(1.0) == pytest.approx(change(5.0))
+
+
+def test_what_is_behind_is_dreamed_though_the_whole_is_strong_enough():
+    image, unripe = texture(32, 40), torch.zeros(1, 1, 32, 40)
+    unripe[..., 10:] = 1
+    settings, terms = Dream(octaves=1, steps=2, jitter=0), [LayerEnergy("second")]
+    enough = {(0, "second"): 1e-6}
+    rested = dream(image, TinyExtractor(), terms, settings, effort=Effort(targets=enough))
+    assert torch.equal(rested, image)
+    found = dream(image, TinyExtractor(), terms, settings, effort=Effort(unripe, 1.0, enough))
+    changed = (found - image).abs()
+    assert float(changed[..., :10].max()) == 0
+    harder = Effort(unripe, 3.0, enough)
+    more = (dream(image, TinyExtractor(), terms, settings, effort=harder) - image).abs()
+    assert float(more[..., 10:].mean()) > 1.5 * float(changed[..., 10:].mean()) > 0
