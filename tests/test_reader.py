@@ -16,7 +16,7 @@ from dreamflow.frames import Array, Box, Moment
 from dreamflow.video import ffmpeg
 from dreamflow.video.ffmpeg import FFmpegError, Input
 from dreamflow.video.probe import probe
-from dreamflow.video.reader import open_clip
+from dreamflow.video.reader import _FrameLog, open_clip
 
 PATCHES = np.array(
     [(255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 40, 30), (40, 180, 60), (30, 60, 200),
@@ -341,6 +341,18 @@ def test_a_palette_gif_is_a_clip(media, caplog):
     assert len(frames) == 3
     assert np.abs(frames[0][8, 8].astype(int) - (0x40, 0x80, 0xC0)).max() <= 2
     assert not caplog.records
+
+
+def test_damage_is_noticed_behind_half_a_line_of_another_thread():
+    """As ffmpeg wrote it: its filter's lines come in parts, its decoder's in between."""
+    log = _FrameLog()
+    shown = "[Parsed_showinfo_0 @ 0x7f65] [info] n:   {} pts:    {} pts_time:0.04 type:P "
+    at = "decoder -> pts:{} pts_time:0.12 pkt_dts:1536 keyframe:0"
+    log.read(shown.format(1, 512) + "[vist#0:0/mpeg4 @ 0x1] [error] corrupt decoded frame")
+    log.read("[Parsed_showinfo_0 @ 0x7f65] [info]  color_trc:unknown" + at.format(1536))
+    log.read(shown.format(2, 1024) + at.format(2048))
+    log.read(shown.format(3, 1536))
+    assert [log.next_frame() for _ in range(3)] == [(512, True), (1024, True), (1536, False)]
 
 
 def test_half_a_file_is_refused_unless_allowed(media, damaged, tmp_path, caplog):

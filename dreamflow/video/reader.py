@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 from bisect import bisect_left
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -398,6 +399,9 @@ def _check_end(path: Path, process: Process) -> None:
         raise BadMediaError(str(error)) from None
 
 
+_DECODED = re.compile(r"decoder -> pts:(-?\d+) ")
+
+
 class _FrameLog:
     """Reads from ffmpeg's messages the time of each frame piped out, and whether it is damaged."""
 
@@ -407,13 +411,17 @@ class _FrameLog:
         self._damage_ahead = False
 
     def read(self, line: str) -> None:
-        """Take one line; called in the thread that drains stderr."""
+        """Take one line; called in the thread that drains stderr.
+
+        ffmpeg's filter and decoder speak at once, so that what the one says may stand in the same
+        line behind half a sentence of the other.
+        """
         if (tick := shown_tick(line)) is not None:
             self._ticks.put(tick)
-        elif line.endswith("corrupt decoded frame"):
+        if line.endswith("corrupt decoded frame"):
             self._damage_ahead = True
-        elif self._damage_ahead and " decoder -> pts:" in line:
-            self._damaged.add(int(line.partition(" pts:")[2].split()[0]))
+        elif self._damage_ahead and (decoded := _DECODED.search(line)):
+            self._damaged.add(int(decoded[1]))
             self._damage_ahead = False
 
     def next_frame(self) -> tuple[int, bool]:
