@@ -8,7 +8,9 @@ whole stylised frame).
 Small errors of the flow add up from frame to frame: after five, half of a fine dream's detail lies
 beside where it should. So some of the dream is taken from a frame further back, by a flow of its
 own, as in the long-term consistency of the same paper (there a penalty, here a blend); and what the
-last frame did not show may be found there too.
+last frame did not show may be found there too. (A canvas on which dreams are averaged slowly, moved
+along from frame to frame, does not do it, as it moves by the same small errors: flicker over five
+frames of a street scene 0.48 with it and without, 0.35 with the older frame.)
 """
 
 from dataclasses import dataclass, replace
