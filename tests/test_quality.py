@@ -85,7 +85,8 @@ from pathlib import Path
 from dreamflow import preset
 from dreamflow.job import VideoRequest, render_video
 overrides = ["dream.steps=1", "follow.steps=1", "objectives=[{layer: fire2}]"]
-request = VideoRequest(Path(sys.argv[1]), sys.argv[2], preset.load("base", overrides=overrides))
+look = preset.load("base", overrides=overrides)
+request = VideoRequest(Path(sys.argv[1]), sys.argv[2], look, overwrite=True)
 for event in render_video(request):
     pass
 status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of pytest, if larger
