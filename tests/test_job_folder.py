@@ -45,14 +45,18 @@ def folder(path):
     path.mkdir()
 
 
+def put_in_place_of(path, odd):
+    path.unlink()
+    odd(path)
+
+
 ODD = pytest.mark.parametrize("odd", [device, os.mkfifo, endless, folder])
 
 
 @ODD
 def test_a_fingerprint_that_is_none_is_neither_waited_for_nor_read_to_its_end(target, odd):
     path = begin(target) / "fingerprint.json"
-    path.unlink()
-    odd(path)
+    put_in_place_of(path, odd)
     with pytest.raises(ChangedError, match="damaged: give --restart"), opened(target):
         pass
 
@@ -66,19 +70,17 @@ def test_what_tells_of_the_output_is_neither_waited_for_nor_read_to_its_end(targ
 @pytest.mark.parametrize("odd", [device, os.mkfifo, folder])
 def test_a_state_that_is_none_is_passed_over(target, odd, caplog):
     path = begin(target) / "000001.state"
-    path.unlink()
-    odd(path)
+    put_in_place_of(path, odd)
     with opened(target) as job:
         assert job.finished == {0, 1}
         assert job.state_before(2) == 0
     assert "000001.state is damaged" in caplog.text
 
 
-@pytest.mark.parametrize("odd", [device, os.mkfifo, endless, folder])
+@ODD
 def test_a_chunk_that_is_none_is_made_again(target, odd):
     path = begin(target) / "000000.video"
-    path.unlink()
-    odd(path)
+    put_in_place_of(path, odd)
     with opened(target) as job:
         assert job.finished == {1}
 
@@ -86,8 +88,7 @@ def test_a_chunk_that_is_none_is_made_again(target, odd):
 @pytest.mark.parametrize("odd", [device, os.mkfifo, folder])
 def test_a_journal_that_is_none_is_refused_until_restarted(target, odd):
     path = begin(target) / "journal"
-    path.unlink()
-    odd(path)
+    put_in_place_of(path, odd)
     with pytest.raises(StorageError, match="cannot write into"), opened(target):
         pass
     with opened(target, restart=True) as job:
