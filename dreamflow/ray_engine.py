@@ -14,11 +14,11 @@ Imported when `--ray` is given, and never else: Ray is the extra `ray`.
 with h what a leg costs its worker besides its frames, d what it costs the driver, b what the driver
 pays for a bundle of what a worker says, and B the seconds between two bundles. Sleeping tasks on 1
 and 2 simulated nodes (`tests/bench/ray_scale.py`, two cores, Ray 2.60) give them, and are held
-against runs on 4 there: d = 7 ms, b = 1.5 ms, 41 bytes over Ray a frame, and h = 30 ms on a quiet
-machine. A leg with a film in it also opens the clip and lays out its curves, a second or so. Were B
-always half a second, legs of 40 s would leave a driver time for 300 workers; as it is, it is busy a
-third of its time with 1,000. Sooner comes the shared folder: each worker reads the whole of a
-source once for its SHA-256, and each leg its stretch of it.
+against runs on 4 there (off by 1.1% at most on a quiet machine): h = 30 ms, d = 9 ms, b = 1.8 ms,
+and 41 bytes over Ray a frame. A leg with a film in it also opens the clip and lays out its curves,
+a second or so. Were B always half a second, legs of 40 s would leave a driver time for 250 workers;
+as it is, it is busy two fifths of its time with 1,000. Sooner comes the shared folder: each worker
+reads the whole of a source once for its SHA-256, and each leg its stretch of it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ FORBIDDEN = (
 )
 """Beginnings of the interpreter's audit events that no reading may cause (folders are listed)."""
 TARGET_SECONDS, LOOSER = 0.1, 20
+"""Of processor time for one text; how much longer a test allows, on a busy machine."""
 
 _seen: list[str] = []
 _watching = False
