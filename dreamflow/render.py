@@ -618,12 +618,18 @@ def kept_up(engine: Engine, known: Gauge | None, source: Tensor, index: int) -> 
 
 
 def gentler(preset: Preset) -> Dream:
-    """The ascent of a frame that starts from a carried dream: fewer octaves and steps, smaller."""
+    """The ascent of a frame that starts from a carried dream: fewer octaves and steps, smaller.
+
+    Jitter that changes from frame to frame makes each of them grow something else, and what is
+    finer than the flow can follow flickers; the carried dream has had both from its first frame.
+    """
     follow = preset.follow
     changes = {
         "octaves": follow.octaves,
         "steps": follow.steps,
         "step_size": ascent(preset).step_size * follow.effort,
+        "jitter": round(preset.dream.jitter * follow.jitter),
+        "smoothing": preset.dream.smoothing * follow.smoothing,
         "start": "source",
     }
     return preset.dream.model_copy(update=changes)

@@ -650,6 +650,20 @@ class Follow(Stage):
     effort: float = setting(
         0.28, "Step size of such a frame, as a share of `dream.step_size`.", moves=True, ge=0, le=4
     )
+    jitter: float = setting(
+        1.0,
+        "Random shifts in such a frame, as a share of `dream.jitter`: few stick better.",
+        moves=True,
+        ge=0,
+        le=4,
+    )
+    smoothing: float = setting(
+        1.0,
+        "Blur of the gradient in such a frame, as a share of `dream.smoothing`.",
+        moves=True,
+        ge=0,
+        le=16,
+    )
     restart: float = setting(
         0.25,
         "A frame of which less can be followed is dreamed from scratch.",
@@ -836,7 +850,7 @@ class Output(Stage):
         "auto", "Codec; `auto` goes by the output's name."
     )
     crf: int = setting(
-        17, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
+        16, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."

@@ -196,8 +196,8 @@ def test_the_view_of_a_frame_is_plain_settings():
             "'../w.pth'",
         ),
         (
-            GROUND + "jitter: 3",
-            "p.yaml:2:1: unknown key 'jitter' (did you mean 'dream.jitter'?)",
+            GROUND + "octave_scale: 3",
+            "p.yaml:2:1: unknown key 'octave_scale' (did you mean 'dream.octave_scale'?)",
         ),
         (
             GROUND + "steps: 3",

@@ -26,7 +26,14 @@ from dreamflow.errors import BadMediaError, PresetError
 from dreamflow.feedback import Carry
 from dreamflow.frames import to_array, to_image
 from dreamflow.objectives import LayerEnergy
-from dreamflow.render import Engine, compose, dream_size, render, warn_of_dropped_octaves
+from dreamflow.render import (
+    Engine,
+    compose,
+    dream_size,
+    gentler,
+    render,
+    warn_of_dropped_octaves,
+)
 
 DREAM = {"octaves": 2, "steps": 3, "jitter": 4}
 ASLEEP = {"dream": {"steps": 0}, "follow": {"steps": 0}, "color": {"anchor": "none"}}
@@ -139,6 +146,15 @@ def test_only_frames_from_scratch_get_all_steps():
     for _ in frames:
         calls.append(len(engine.extractor.sides))
     assert calls == [6, 7, 8]
+
+
+def test_steps_after_the_first_frame_shift_less_and_blur_more_by_the_shares_of_the_presets():
+    dream = {"jitter": 8, "smoothing": 1.2}
+    follow = {"jitter": 0.25, "smoothing": 1.5}
+    look = make_preset(dream=dream, follow=follow)
+    settings = gentler(look)
+    assert (settings.jitter, settings.smoothing) == (2, pytest.approx(1.8))
+    assert (look.dream.jitter, gentler(make_preset(dream=dream)).jitter) == (8, 8)
 
 
 def test_a_carried_dream_stays_on_what_moves():

@@ -195,6 +195,25 @@ jobs:
     assert sorted(os.listdir("out")) == ["a.mp4", "long.mp4", "pink-noise.mp4"]
 
 
+def test_one_worker_makes_the_same_pictures_as_two(long_night, workers, make_pool):
+    text = f"""
+defaults: {{{QUICK}, output: "NAME/{{stem}}.mp4"}}
+jobs:
+  - {{input: long.mp4, end: 96f, set: {{shots: [47]}}}}
+  - {{input: a.mp4, end: 4f}}
+"""
+
+    def made_by(pool: Pool, name: str) -> list[list[bytes]]:
+        batch = spent(pool, items(text.replace("NAME", name)))
+        assert pool.size == int(name)
+        return [pictures(item.render.entry.output) for item in batch.items]
+
+    by_two = made_by(workers(), "2")
+    workers.leave()
+    with make_pool(1) as alone:
+        assert made_by(alone, "1") == by_two
+
+
 def test_the_report_is_the_same_whoever_did_the_work(night, pool, media):
     break_in_the_middle("broken.mp4", media)
     text = f"""
