@@ -209,11 +209,6 @@ def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
 
 # ── what of it to believe ────────────────────────────────────────────────────────────────────────
 
-_EDGE_REACH = 2
-"""Pixels around an occlusion in which a motion edge counts."""
-_DOUBT = 0.5
-"""How far a vector is believed there. A ghost is gone in a few frames at that, and a dream that was
-right loses a quarter of the energy that it loses at 0: flicker 0.18 -> 0.17 on a street scene."""
 _MOVING = 0.02
 """|∇w|² over which a place lies on the edge of what moves by more than about a pixel a frame."""
 _TRAIL_REACH = 3
@@ -229,7 +224,7 @@ class Correspondence:
     flow_to_previous: Tensor
     """`[1, 2, H, W]` on the current frame's grid."""
     reliable: Tensor
-    """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot, or between."""
+    """`[1, 1, H, W]`: 1 where the vector can be believed, 0 where it cannot."""
 
 
 def correspond(
@@ -243,20 +238,20 @@ def correspond(
     `frames` are the source indices of the two, in their order.
 
     With w the flow to the previous frame and w' the opposite flow sampled at its end, a pixel is
-    occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, lies on a motion edge where
-    |∇w|² > 0.01 |w|² + 0.002, and is unknown where w leaves the picture.
+    occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, and is unknown where w leaves the picture.
 
-    Departure: a motion edge counts only within `_EDGE_REACH` pixels of an occlusion, and is only
-    doubted. Elsewhere (grass, cloth, a face that turns) both flows agree on the moving edge, and
-    dropping the dream there, frame after frame, was the largest single cause of flicker: 0.27 ->
-    0.19 on a street scene at equal settings. Near motion edges the pictures are asked as well (see
-    `_trails`): of a dream on what moves 2 pixels a frame up to three quarters stayed behind, now a
-    hundredth.
+    Departure: at a motion edge, where |∇w|² > 0.01 |w|² + 0.002 there, a pixel is not given up, but
+    the pictures are asked (see `_trails`). In grass, cloth and a face that turns both flows agree
+    on such edges, and dropping the dream on them, frame after frame, was the largest single cause
+    of flicker: 0.27 -> 0.19 on a street scene at equal settings, and 0.144 -> 0.136 for the last of
+    them, those beside an occlusion. With the pictures asked, of a dream on what moves 2 pixels a
+    frame a hundredth stays behind; without, up to three quarters did.
     """
     there, opposite = method.both_ways(current, previous, frames)
     flows = _as_vectors(there), _as_vectors(opposite)
+    agreed = vectors.agree(flows[0], vectors.pulled(flows[1], flows[0]))
     refuted = _trails(rgb(current), rgb(previous), flows[0])
-    return _believed(there, np.where(refuted, np.float32(0), _trust(*flows)))
+    return _believed(there, agreed & vectors.inside(flows[0]) & ~refuted)
 
 
 def recognise(
@@ -271,32 +266,19 @@ def recognise(
     """
     there = method.between(current, older, frames)
     found = _as_vectors(there)
-    strange = _other_colours(rgb(current), rgb(older), found) | ~vectors.inside(found)
-    return _believed(there, np.where(strange, np.float32(0), np.float32(1)))
+    strange = _other_colours(rgb(current), rgb(older), found)
+    return _believed(there, vectors.inside(found) & ~strange)
 
 
 def _believed(flow: Tensor, reliable: np.ndarray) -> Correspondence:
-    """A flow with how far to believe it, `[H, W]`."""
-    return Correspondence(flow, torch.from_numpy(reliable)[None, None].to(flow.device))
+    """A flow and where it is to be believed, bool `[H, W]`."""
+    known = torch.from_numpy(reliable.astype(np.float32))
+    return Correspondence(flow, known[None, None].to(flow.device))
 
 
 def _as_vectors(flow: Tensor) -> np.ndarray:
     """`[1, 2, H, W]` -> `[H, W, 2]` in the CPU's memory."""
     return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
-
-
-def _trust(there: np.ndarray, opposite: np.ndarray) -> np.ndarray:
-    """How far to believe the vectors of `there`, float32 `[H, W]`; both flows `[H, W, 2]`.
-
-    On the CPU, where the flow of most methods comes from; OpenCV takes a tenth of the time of the
-    same in torch (a 5x5 maximum alone 0.1 ms against 7 ms at 480x270).
-    """
-    agreed = vectors.agree(there, vectors.pulled(opposite, there))
-    edge = _gradient_square(there) > 0.01 * vectors.square_length(there) + 0.002
-    reach = np.ones((2 * _EDGE_REACH + 1,) * 2, np.uint8)
-    near_occlusion = cv2.dilate((~agreed).astype(np.uint8), reach) > 0
-    trust = np.where(edge & near_occlusion, np.float32(_DOUBT), np.float32(1))
-    return trust * (vectors.inside(there) & agreed)
 
 
 def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
