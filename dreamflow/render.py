@@ -538,7 +538,8 @@ def remembered(
         latest = latest.steadied(arrived(near[-1]), engine.preset.follow.memory, ground)
     if far and latest.trust.mean() < 1 - _HOLE:
         # One of them a frame is enough: they take turns.
-        latest = latest.steadied(arrived(far[carry.index % len(far)]), 0, ground)
+        turn = carry.index // (index - carry.index)  # the how-manieth dreamed frame
+        latest = latest.steadied(arrived(far[turn % len(far)]), 0, ground)
     return latest
 
 

@@ -201,6 +201,17 @@ def test_a_carried_state_holds_the_frames_that_are_asked_for_later():
     assert last.carry.near_and_far[0][-1].index == 30
 
 
+@pytest.mark.parametrize("first_index", [0, 1])
+def test_older_frames_are_kept_where_frames_are_skipped(first_index):
+    """Wherever a shot begins: which frames of it are dreamed hangs on that."""
+    frame = torch.zeros(1, 3, 4, 4)
+    index, carry = first_index, Carry(first_index, frame, frame)
+    while index < 60:
+        index += 2
+        carry = Carry(index, frame, frame, pasts=carry.aged(np.eye(3), index))
+    assert [past.index - first_index for past in carry.near_and_far[1]] == [48, 40]
+
+
 def test_without_memory_nothing_is_kept():
     engine = make_engine(make_preset(dream=DREAM, follow={"memory": 0.0}))
     *_, last = rendered(panning_clip(4), engine)
