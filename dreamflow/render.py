@@ -611,8 +611,11 @@ def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge 
 def kept_up(engine: Engine, known: Gauge | None, source: Tensor, index: int) -> Gauge | None:
     """The gauge that holds for a frame: learnt again, by a dream nobody sees, if it has to be."""
     preset = engine.preset
-    if known is None or not preset.follow.settle or known.strength != preset.strength:
-        return None  # while the strength moves there is none to hold
+    if known is None or not preset.follow.settle:
+        return None
+    if known.strength != preset.strength:
+        # While it moves there is none to hold; it is learnt where it has come to rest for a while.
+        return replace(known, index=index, light=0.0, energies=(), strength=preset.strength)
     if known.holds_for(engine.terms, source, index):
         return known
     return learn(engine, source, dream_from_scratch(engine, source, index), index)

@@ -320,6 +320,20 @@ def test_the_strength_to_hold_is_learnt_again_when_the_objectives_change():
     assert not gauge.holds_for(terms, 0.5 + (source - 0.5) * 0.3, 24)
 
 
+def test_the_strength_to_hold_is_learnt_again_where_a_curve_comes_to_rest(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "{objectives: [{layer: second}], dream: {octaves: 1, steps: 2}, strength: {0: 0.5, 2: 1}}"
+    )
+    engine = make_engine(preset.load(str(path)).resolved(30, 30))
+    gauges = [frame.carry.gauge for frame in rendered(still_clip(30), engine)]
+    targets = [gauge.targets for gauge in gauges]
+    assert targets[0]
+    assert not any(targets[1:26])
+    assert targets[26] and all(each == targets[26] for each in targets[27:])
+    assert gauges[26].strength == 1
+
+
 # ── a still clip, for a long time ──
 
 
