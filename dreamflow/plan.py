@@ -104,6 +104,7 @@ class _Checker:
         request = request_of(entry, self.conditions)
         _check_target(entry, request)
         check_names(request.preset)
+        _check_flow(entry)
         info = self._info(entry, request)
         self._check_engine(request, info)
         return Render(entry, request, info, _bytes(entry, request, info))
@@ -221,6 +222,13 @@ def _check_target(entry: Entry, request: Request) -> None:
     folder = _standing(Path(request.target).parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {request.target}: {folder} is no folder to write to")
+
+
+def _check_flow(entry: Entry) -> None:
+    """Refuse flow from files, which a manifest cannot name, for what needs flow."""
+    if isinstance(entry.job, VideoJob) and entry.preset.follow.flow == "files":
+        text = ": a manifest cannot say where flow files are: choose a method that searches"
+        raise entry.preset.complaint("follow.flow", text)
 
 
 def _standing(folder: Path) -> Path:

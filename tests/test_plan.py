@@ -79,6 +79,14 @@ jobs:
     ]  # fmt: skip
 
 
+def test_flow_from_files_is_refused_for_clips(planned):
+    text = "jobs: [{{kind: {}, input: {}, output: x.png/, set: {{follow.flow: files}}}}]"
+    with pytest.raises(PresetError, match=r"1:\d+: follow.flow: a manifest cannot say where"):
+        planned(text.format("video", "a.mp4"))
+    (still,) = planned(text.format("image", "cup.jpg").replace("x.png/", "x.png"))
+    assert still.info.frame_count == 1
+
+
 def test_the_same_clip_is_probed_once(planned, monkeypatch):
     opened = []
     real = plan.open_source
