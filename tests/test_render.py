@@ -330,7 +330,8 @@ def test_the_strength_to_hold_is_learnt_again_where_a_curve_comes_to_rest(tmp_pa
     targets = [gauge.targets for gauge in gauges]
     assert targets[0]
     assert not any(targets[1:26])
-    assert targets[26] and all(each == targets[26] for each in targets[27:])
+    assert targets[26]
+    assert all(each == targets[26] for each in targets[27:])
     assert gauges[26].strength == 1
 
 
