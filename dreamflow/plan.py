@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dreamflow import ensemble, seeds
+from dreamflow import ensemble, flow, seeds
 from dreamflow import preset as presets
 from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import (
@@ -99,12 +99,14 @@ class _Checker:
     conditions: Conditions
     _clips: dict[Any, VideoInfo] = field(default_factory=dict)
     _networks: dict[Any, AnyExtractor] = field(default_factory=dict)
+    _methods: set[str] = field(default_factory=set)
+    """Of flow, that can be had."""
 
     def checked(self, entry: Entry) -> Render:
         request = request_of(entry, self.conditions)
         _check_target(entry, request)
         check_names(request.preset)
-        _check_flow(entry)
+        self._check_flow(entry)
         info = self._info(entry, request)
         self._check_engine(request, info)
         return Render(entry, request, info, _bytes(entry, request, info))
@@ -127,6 +129,17 @@ class _Checker:
             max_pixels=request.max_pixels,
             extractor=self._networks[preset.network, layers],
         )
+
+    def _check_flow(self, entry: Entry) -> None:
+        """Refuse for clips a method without its weights, and files, which a manifest cannot name."""
+        follow = entry.preset.follow
+        if not isinstance(entry.job, VideoJob) or follow.flow in self._methods:
+            return
+        if follow.flow == "files":
+            text = ": a manifest cannot say where flow files are: choose a method that searches"
+            raise entry.preset.complaint("follow.flow", text)
+        flow.create(follow)
+        self._methods.add(follow.flow)
 
     def _info(self, entry: Entry, request: Request) -> VideoInfo:
         if isinstance(request, ZoomRequest):
@@ -222,13 +235,6 @@ def _check_target(entry: Entry, request: Request) -> None:
     folder = _standing(Path(request.target).parent)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {request.target}: {folder} is no folder to write to")
-
-
-def _check_flow(entry: Entry) -> None:
-    """Refuse flow from files, which a manifest cannot name, for what needs flow."""
-    if isinstance(entry.job, VideoJob) and entry.preset.follow.flow == "files":
-        text = ": a manifest cannot say where flow files are: choose a method that searches"
-        raise entry.preset.complaint("follow.flow", text)
 
 
 def _standing(folder: Path) -> Path:
