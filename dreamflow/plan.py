@@ -131,7 +131,7 @@ class _Checker:
         )
 
     def _check_flow(self, entry: Entry) -> None:
-        """Refuse for clips a method without its weights, and files, which a manifest cannot name."""
+        """Refuse flow for clips from weights that cannot be had, or files: none are named here."""
         follow = entry.preset.follow
         if not isinstance(entry.job, VideoJob) or follow.flow in self._methods:
             return
