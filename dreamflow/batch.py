@@ -109,7 +109,8 @@ class Item:
     exit_code: int = 0
     cause: str = ""
     failed_frame: int | None = None
-    """Of the source: the one that could not be read, else the one behind the last that was done."""
+    """Of the source: the one that could not be read, else the one behind the last that was done;
+    None where the render did not come as far as its first."""
     warnings: list[str] = field(default_factory=list)
     _last: int | None = None
 
@@ -132,7 +133,9 @@ class Item:
                 self.exit_code, self.cause = code, text
                 info = self.render.info
                 after = info.first_index if self._last is None else self._last + 1
-                self.failed_frame = after if frame is None else frame
+                if frame is None and self.frames_to_come:
+                    frame = after
+                self.failed_frame = frame
                 self._end("failed")
 
     def begin(self, tries: int) -> None:
@@ -512,7 +515,8 @@ def _remarks(items: Sequence[Item]) -> list[str]:
     lines: list[str] = []
     for item in items:
         if item.state == "failed":
-            lines.append(f"{item.number}: failed at frame {item.failed_frame}: {item.cause}")
+            place = "" if item.failed_frame is None else f" at frame {item.failed_frame}"
+            lines.append(f"{item.number}: failed{place}: {item.cause}")
         lines += (f"{item.number}: {text}" for text in item.warnings)
     return ["", *lines] if lines else []
 

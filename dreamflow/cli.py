@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from dreamflow.batch import Batch, Item, Report, Share
     from dreamflow.frames import Moment, Shot
     from dreamflow.job import VideoRequest
+    from dreamflow.manifest import Entry
     from dreamflow.measure import Measurement
     from dreamflow.preset import Preset
     from dreamflow.seeds import Solid
@@ -460,16 +461,18 @@ def run_batch(
     facts = {"manifest": str(manifest_file), "workers": share.workers, "threads": share.threads}
     report = batch.Report(report_file or folder / "report.json", **facts)
 
+    def entries_of(path: Path, number: int) -> list[Entry]:
+        return manifest.read(manifest_file, folder, dropped=path, first_index=number)
+
     def arrivals(path: Path, number: int) -> list[Item]:
-        entries = manifest.read(manifest_file, folder, dropped=path, first_index=number)
-        coming = batch.survey(plan.plan(entries, conditions), number)
+        coming = batch.survey(plan.plan(entries_of(path, number), conditions), number)
         plan.check_room([item.render for item in coming if item.is_open], share.workers)
         return coming
 
     from dreamflow.watch import Watcher
     from dreamflow.workers import LocalPool
 
-    drop = _Drop(Watcher(watch), arrivals) if watch else None
+    drop = _Drop(Watcher(watch), entries_of, arrivals) if watch else None
     if ray is None:
         pool = LocalPool(share.workers)
     else:
@@ -493,20 +496,46 @@ class _Drop:
     """Where things to render are dropped in."""
 
     watcher: Watcher
-    items_of: Callable[[Path, int], list[Item]]
+    entries_of: Callable[[Path, int], list[Entry]]
     """What a file asks for, numbered from there."""
+    items_of: Callable[[Path, int], list[Item]]
+    """The same, checked."""
 
     def arrived(self, night: Batch) -> Iterator[Item]:
-        """The renders of what has arrived. What cannot be rendered is said, and passed over."""
-        results = {Path(item.render.entry.output).absolute() for item in night.items}
-        for path in self.watcher.arrived():
-            if path.absolute() in results:
+        """The renders of what has arrived. What cannot be rendered is said, and passed over.
+
+        So are results, those of an earlier run too, which may arrive before what they are made of.
+        """
+        paths = self.watcher.arrived()
+        makers = {os.path.realpath(each.output): each.input for each in _entries(night)}
+        results = {*makers, *(name for path in paths for name in self._results_of(path))}
+        for path in paths:
+            if os.path.realpath(path) in results:
                 continue
             try:
-                yield from self.items_of(path, len(night.items) + 1)
+                items = self.items_of(path, len(night.items) + 1)
             except DreamflowError as error:
                 for line in str(error).splitlines():
                     logger.error("%s: %s", path.name, line)
+                continue
+            for item in items:
+                entry = item.render.entry
+                maker = makers.setdefault(os.path.realpath(entry.output), entry.input)
+                if maker == entry.input:
+                    yield item
+                else:
+                    text = "%s: output: %s is that of %s: tell them apart with {index}"
+                    logger.error(text, path.name, entry.output, maker)
+
+    def _results_of(self, path: Path) -> list[str]:
+        try:
+            return [os.path.realpath(each.output) for each in self.entries_of(path, 1)]
+        except DreamflowError:
+            return []  # which is said when its renders are asked for
+
+
+def _entries(night: Batch) -> Iterator[Entry]:
+    return (item.render.entry for item in night.items)
 
 
 def _work_off(

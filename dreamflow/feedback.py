@@ -101,14 +101,16 @@ class Carry:
     def aged(self, by: Matrix, index: int) -> tuple[Past, ...]:
         """The pasts of source frame `index`, this frame among them, after a move of the camera.
 
-        The last few stay, up to `NEAR` before the next frame, and of older ones every `_FAR`th.
+        The last few stay, up to `NEAR` before the next frame, and of older ones every `_FAR`th,
+        or the first one dreamed after that, where the frames between dreamed ones are skipped.
         """
         levels = (self.source * 255).round().to(torch.uint8)
         where = None if self.where is None else self.where.half()
         latest = Past(self.index, levels, self.residual.half(), where=where)
         pasts = [past.moved(by) for past in (latest, *self.pasts)]
         near, far = pasts[: NEAR - 1], pasts[NEAR - 1 :]
-        kept = [p for p in far if p.index % _FAR == 0 and index - p.index <= _FARTHEST]
+        gap = index - self.index
+        kept = [p for p in far if p.index % _FAR < gap and index - p.index <= _FARTHEST]
         return (*near, *kept)
 
 

@@ -518,7 +518,7 @@ def _collisions(entries: list[Entry]) -> Iterator[Problem]:
                 "{preset}, {seed} or {index}"
             )
             yield Problem(entry.output_mark, text)
-    read = {path for each in entries if each.input for path in _identities(each.input)}
+    read = {name for each in entries for file in _read_by(each) for name in _identities(file)}
     for identity, entry in named.items():
         if identity in read:
             text = f"output: {entry.output} is read by this very batch: give it another name"
@@ -527,6 +527,13 @@ def _collisions(entries: list[Entry]) -> Iterator[Problem]:
         if around:
             text = f"output: {entry.output} lies in {named[around].output}, a result itself"
             yield Problem(entry.output_mark, f"{text}: give it another folder")
+
+
+def _read_by(entry: Entry) -> Iterator[Path]:
+    """Its input, and what its preset names: masks, pictures, sound."""
+    if entry.input:
+        yield entry.input
+    yield from (Path(file) for file in presets.files(entry.preset).values() if file)
 
 
 def _identities(path: Path) -> set[str]:

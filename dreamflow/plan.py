@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dreamflow import ensemble, seeds
+from dreamflow import ensemble, flow, seeds
 from dreamflow import preset as presets
 from dreamflow.ensemble import AnyExtractor
 from dreamflow.errors import (
@@ -99,11 +99,14 @@ class _Checker:
     conditions: Conditions
     _clips: dict[Any, VideoInfo] = field(default_factory=dict)
     _networks: dict[Any, AnyExtractor] = field(default_factory=dict)
+    _methods: set[str] = field(default_factory=set)
+    """Of flow, that can be had."""
 
     def checked(self, entry: Entry) -> Render:
         request = request_of(entry, self.conditions)
         _check_target(entry, request)
         check_names(request.preset)
+        self._check_flow(entry)
         info = self._info(entry, request)
         self._check_engine(request, info)
         return Render(entry, request, info, _bytes(entry, request, info))
@@ -126,6 +129,17 @@ class _Checker:
             max_pixels=request.max_pixels,
             extractor=self._networks[preset.network, layers],
         )
+
+    def _check_flow(self, entry: Entry) -> None:
+        """Refuse flow for clips from weights that cannot be had, or files: none are named here."""
+        follow = entry.preset.follow
+        if not isinstance(entry.job, VideoJob) or follow.flow in self._methods:
+            return
+        if follow.flow == "files":
+            text = ": a manifest cannot say where flow files are: choose a method that searches"
+            raise entry.preset.complaint("follow.flow", text)
+        flow.create(follow)
+        self._methods.add(follow.flow)
 
     def _info(self, entry: Entry, request: Request) -> VideoInfo:
         if isinstance(request, ZoomRequest):

@@ -538,7 +538,8 @@ def remembered(
         latest = latest.steadied(arrived(near[-1]), engine.preset.follow.memory, ground)
     if far and latest.trust.mean() < 1 - _HOLE:
         # One of them a frame is enough: they take turns.
-        latest = latest.steadied(arrived(far[carry.index % len(far)]), 0, ground)
+        turn = carry.index // (index - carry.index)  # the how-manieth dreamed frame
+        latest = latest.steadied(arrived(far[turn % len(far)]), 0, ground)
     return latest
 
 
@@ -610,8 +611,11 @@ def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge 
 def kept_up(engine: Engine, known: Gauge | None, source: Tensor, index: int) -> Gauge | None:
     """The gauge that holds for a frame: learnt again, by a dream nobody sees, if it has to be."""
     preset = engine.preset
-    if known is None or not preset.follow.settle or known.strength != preset.strength:
-        return None  # while the strength moves there is none to hold
+    if known is None or not preset.follow.settle:
+        return None
+    if known.strength != preset.strength:
+        # While it moves there is none to hold; it is learnt where it has come to rest for a while.
+        return replace(known, index=index, light=0.0, energies=(), strength=preset.strength)
     if known.holds_for(engine.terms, source, index):
         return known
     return learn(engine, source, dream_from_scratch(engine, source, index), index)

@@ -184,6 +184,14 @@ def test_a_failed_render_keeps_no_other_from_being_done(night):
     assert "out/2.mp4" in text
 
 
+def test_a_render_that_never_began_failed_at_no_frame(night):
+    report = Report(Path("report.json"), workers=1)
+    spent(Scripted([Failed(66, "no such file: a.mp4")], [Began(24), Done()]), items(TWO), report)
+    first, _ = json.loads(Path("report.json").read_text())["jobs"]
+    assert first["error"]["frame"] is None
+    assert "1: failed: no such file: a.mp4" in Path("report.txt").read_text()
+
+
 def test_a_render_whose_worker_is_gone_is_begun_three_times_at_most(night):
     gone = [Began(24), Lost("its worker ended (killed by SIGKILL)")]
     pool = Scripted(gone, gone, [Began(24), Done()], gone, gone, gone)

@@ -249,6 +249,17 @@ def test_the_same_output_twice_is_refused_naming_both():
     ]
 
 
+def test_a_mask_of_another_job_is_not_written_over():
+    text = """jobs:
+  - {input: a.mp4, output: mask.mkv, overwrite: true}
+  - {input: a.mp4, output: x.mp4, set: {mask: {file: mask.mkv}}}
+"""
+    Path("mask.mkv").write_bytes(b"x")
+    assert refused(text) == [
+        "night.yaml:2:28: output: ./mask.mkv is read by this very batch: give it another name"
+    ]
+
+
 def test_what_is_read_under_another_name_is_not_written_over(tmp_path):
     """By way of another folder, and through a link."""
     Path("deep").mkdir()

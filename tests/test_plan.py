@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from nights import write
 
-from dreamflow import manifest, plan
-from dreamflow.errors import PresetError, StorageError
+from dreamflow import manifest, plan, raft
+from dreamflow.errors import PresetError, StorageError, UnavailableError
 from dreamflow.film import Conditions
 from dreamflow.job import VideoRequest
 from dreamflow.zoom_job import ZoomRequest
@@ -77,6 +77,23 @@ jobs:
     assert sorted(path.name for path in Path().iterdir()) == [
         "a.mp4", "cup.jpg", "night.yaml", "p.yaml", "text.mp4",
     ]  # fmt: skip
+
+
+def test_flow_from_files_is_refused_for_clips(planned):
+    text = "jobs: [{{kind: {}, input: {}, output: x.png/, set: {{follow.flow: files}}}}]"
+    with pytest.raises(PresetError, match=r"1:\d+: follow\.flow: a manifest cannot say where"):
+        planned(text.format("video", "a.mp4"))
+    (still,) = planned(text.format("image", "cup.jpg").replace("x.png/", "x.png"))
+    assert still.info.frame_count == 1
+
+
+def test_flow_whose_weights_cannot_be_had_is_refused_before_the_night(planned, monkeypatch):
+    def refuse(_name, _device):
+        raise UnavailableError("cannot fetch it")
+
+    monkeypatch.setattr(raft, "build", refuse)
+    with pytest.raises(PresetError, match=r"night\.yaml:1:8: cannot fetch it"):
+        planned("jobs: [{input: a.mp4, output: x.mp4, set: {follow.flow: raft_small}}]")
 
 
 def test_the_same_clip_is_probed_once(planned, monkeypatch):

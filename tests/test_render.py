@@ -217,6 +217,17 @@ def test_a_carried_state_holds_the_frames_that_are_asked_for_later():
     assert last.carry.near_and_far[0][-1].index == 30
 
 
+@pytest.mark.parametrize("first_index", [0, 1])
+def test_older_frames_are_kept_where_frames_are_skipped(first_index):
+    """Wherever a shot begins: which frames of it are dreamed hangs on that."""
+    frame = torch.zeros(1, 3, 4, 4)
+    index, carry = first_index, Carry(first_index, frame, frame)
+    while index < 60:
+        index += 2
+        carry = Carry(index, frame, frame, pasts=carry.aged(np.eye(3), index))
+    assert [past.index - first_index for past in carry.near_and_far[1]] == [48, 40]
+
+
 def test_without_memory_nothing_is_kept():
     engine = make_engine(make_preset(dream=DREAM, follow={"memory": 0.0}))
     *_, last = rendered(panning_clip(4), engine)
@@ -323,6 +334,21 @@ def test_the_strength_to_hold_is_learnt_again_when_the_objectives_change():
     assert gauge.holds_for(other, source, 23)
     assert not gauge.holds_for(other, source, 24)
     assert not gauge.holds_for(terms, 0.5 + (source - 0.5) * 0.3, 24)
+
+
+def test_the_strength_to_hold_is_learnt_again_where_a_curve_comes_to_rest(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "{objectives: [{layer: second}], dream: {octaves: 1, steps: 2}, strength: {0: 0.5, 2: 1}}"
+    )
+    engine = make_engine(preset.load(str(path)).resolved(30, 30))
+    gauges = [frame.carry.gauge for frame in rendered(still_clip(30), engine)]
+    targets = [gauge.targets for gauge in gauges]
+    assert targets[0]
+    assert not any(targets[1:26])
+    assert targets[26]
+    assert all(each == targets[26] for each in targets[27:])
+    assert gauges[26].strength == 1
 
 
 # ── a still clip, for a long time ──

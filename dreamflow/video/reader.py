@@ -261,7 +261,8 @@ def _check_complete(path: Path, facts: Probe, allow_truncated: bool) -> None:
         return
     ended = f"{path} ended early: {facts.frame_count} of {facts.declared_count} frames"
     if not allow_truncated:
-        raise BadMediaError(f"{ended} (--allow-truncated renders what there is)")
+        ways = "--allow-truncated, or allow_truncated: true in a manifest,"
+        raise BadMediaError(f"{ended} ({ways} renders what there is)")
     logger.warning(ended)
 
 

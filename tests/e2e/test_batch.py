@@ -87,3 +87,35 @@ jobs:
     assert len(pictures("out/slow.mp4")) == 3
     assert sorted(path.name for path in (night / "out").iterdir()) == ["cup.png", "slow.mp4"]
     assert "noise.mp4" in err
+
+
+@pytest.mark.slow
+def test_a_watched_folder_is_no_place_to_lose_a_result_or_to_dream_it_again(night, dreamflow):
+    """Two clips of one name do not make one film; results of an earlier run are no clips."""
+    write(f"""
+defaults: {{{QUICK}}}
+jobs:
+  - {{input: anything, end: 2f, output: "{{stem}}-dream.mp4"}}
+""")
+    drop = night / "drop"
+    drop.mkdir()
+    shutil.copy("a.mp4", drop / "a.mkv")
+
+    def watched(name):
+        """What is said until a clip of that name is dreamed."""
+        shutil.copy("a.mp4", drop / f"{name}.mp4")
+        process = dreamflow.start(
+            *("batch", "night.yaml", "-o", "drop", "--watch", "drop", "--workers", "1"),
+            cwd=night,
+        )
+        until = time.monotonic() + 100
+        while not (drop / f"{name}-dream.mp4").exists() and time.monotonic() < until:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=100)[1]
+
+    (drop / "a.mp4").symlink_to(night / "a.mp4")
+    assert "a.mp4: output: drop/a-dream.mp4 is that of" in watched("b")
+    assert watched("c").count("error:") == 2  # that again, and that it was stopped
+    names = sorted(path.name for path in drop.glob("*dream.mp4"))
+    assert names == ["a-dream.mp4", "b-dream.mp4", "c-dream.mp4"]
