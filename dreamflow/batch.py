@@ -284,7 +284,9 @@ class Batch:
         item = step.item
         match message:
             case Said(level, text):
-                logger.log(level, "%s: %s", item.render.input_name, text)
+                name = item.render.input_name
+                known = text.startswith(f"{name}: ")
+                logger.log(level, text if known else f"{name}: {text}")
                 item.hear(message)
             case Lost():
                 self._again(step, message)

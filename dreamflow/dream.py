@@ -325,6 +325,8 @@ class _Step:
 
         score, slope = tiler.uphill(image, self.terms, self.view.references, key, one)
         size = sum(sizes) / len(sizes)
+        if size == 0 and not self.effort.is_behind:
+            return image
         if not spare:
             return self._go(image, score, slope, self._shaped(slope), size)
         factor = evening(slope, settings.spread) if settings.spread > 0 else None

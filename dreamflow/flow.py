@@ -238,14 +238,14 @@ def correspond(
     `frames` are the source indices of the two, in their order.
 
     With w the flow to the previous frame and w' the opposite flow sampled at its end, a pixel is
-    occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, and is unknown where w leaves the picture.
+    occluded where |w + w'|² >= 0.01 (|w|² + |w'|²) + 0.5, and unknown where w leaves the picture.
 
-    Departure: at a motion edge, where |∇w|² > 0.01 |w|² + 0.002 there, a pixel is not given up, but
-    the pictures are asked (see `_trails`). In grass, cloth and a face that turns both flows agree
-    on such edges, and dropping the dream on them, frame after frame, was the largest single cause
-    of flicker: 0.27 -> 0.19 on a street scene at equal settings, and 0.144 -> 0.136 for the last of
-    them, those beside an occlusion. With the pictures asked, of a dream on what moves 2 pixels a
-    frame a hundredth stays behind; without, up to three quarters did.
+    Departure: at a motion edge, which is |∇w|² > 0.01 |w|² + 0.002 there, a pixel is not given up,
+    but the pictures are asked (see `_trails`). In grass, cloth and a face that turns both flows
+    agree on such edges, and dropping the dream on them, frame after frame, was the largest single
+    cause of flicker: 0.27 -> 0.19 on a street scene at equal settings, and 0.144 -> 0.136 for the
+    last of them, those beside an occlusion. With the pictures asked, of a dream on what moves 3
+    pixels a frame a hundredth stays behind; without, up to three quarters did.
     """
     there, opposite = method.both_ways(current, previous, frames)
     flows = _as_vectors(there), _as_vectors(opposite)

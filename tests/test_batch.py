@@ -164,7 +164,14 @@ def spent(pool, todo, report=None):
     return night
 
 
+ONE = "jobs: [{input: a.mp4, output: 'out/1.mp4'}]"
 TWO = "jobs: [{input: a.mp4, seed: [1, 2], output: 'out/{seed}.mp4'}]"
+
+
+def test_a_warning_names_the_input_once(night, caplog):
+    said = [Said(30, "grainy"), Said(30, "a.mp4: frame 3 is damaged")]
+    spent(Scripted([Began(24), *said, Done()]), items(ONE))
+    assert caplog.messages == ["a.mp4: grainy", "a.mp4: frame 3 is damaged"]
 
 
 def test_a_failed_render_keeps_no_other_from_being_done(night):

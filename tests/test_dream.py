@@ -341,6 +341,16 @@ def test_a_lone_term_fades_in_with_its_weight_and_is_whole_from_1_on():
     assert change(1.0) == pytest.approx(change(5.0))
 
 
+@pytest.mark.parametrize("tile", ["off", 64])
+def test_what_is_hardly_behind_is_left_alone_where_the_whole_is_strong_enough(tile):
+    image, unripe = texture(80, 90), torch.zeros(1, 1, 80, 90)
+    unripe[..., :3, :5] = 1
+    settings = Dream(octaves=1, steps=1, jitter=0, tile=tile)
+    effort = Effort(unripe, 1.0, {(0, "second"): 1e-6})
+    found = dream(image, TinyExtractor(), [LayerEnergy("second")], settings, effort=effort)
+    assert torch.equal(found, image)
+
+
 def test_what_is_behind_is_dreamed_though_the_whole_is_strong_enough():
     image, unripe = texture(32, 40), torch.zeros(1, 1, 32, 40)
     unripe[..., 10:] = 1
