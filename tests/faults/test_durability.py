@@ -88,7 +88,8 @@ def test_row_01_killed_at_random_moments_a_render_ends_with_every_frame_the_same
         before = chunks_in(request)
         if renders_for(request, moments.uniform(0, 0.6) * length):
             killed += 1
-            assert before <= chunks_in(request)
+            is_placed = (tmp_path / "out.mp4").exists()  # then chunks were being tidied away
+            assert is_placed or before <= chunks_in(request)
             assert_nothing_runs_in(tmp_path)
         elif (tmp_path / "out.mp4").exists():  # it got to its end: another life begins
             assert np.array_equal(faulty.frames("out.mp4"), whole)
