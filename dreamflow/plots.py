@@ -155,10 +155,15 @@ def _constants(
 
     left_out = {"description", *curves}
     return tuple(
-        (key, " ".join(filter(None, [_short(value), units.get(key, "")])))
+        (key, _with_unit(value, units.get(key, "")))
         for key, value in leaves(preset)
         if key not in left_out and not key.startswith("output.") and value != ""
     )
+
+
+def _with_unit(value: Any, unit: str) -> str:
+    counts = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{_short(value)} {unit}" if unit and counts else _short(value)
 
 
 def _short(value: Any) -> str:
@@ -293,7 +298,7 @@ _SECONDS_BELOW = 0.24
 _GAP = 0.42
 _LEGEND_LINE, _LEGEND_COLUMNS = 0.24, 5
 _SOUND_LANE, _WEIGHTS, _CURVE = 0.4, 1.7, 1.05
-_CONSTANT_COLUMNS, _CONSTANT_LINE = 3, 0.21
+_CONSTANT_COLUMNS, _CONSTANT_LINE, _KEY_WIDTH = 3, 0.21, 1.68
 
 
 def plot(timeline: Timeline, name: str, description: str = "") -> Array:
@@ -432,7 +437,7 @@ def _list_constants(figure: Figure, timeline: Timeline, top: float) -> None:
         column, line = divmod(index, lines)
         x, y = _LEFT + column * across, top + (line + 1.3) * _CONSTANT_LINE
         _write(figure, x, y, key, size=9, color=FAINT_INK)
-        _write(figure, x + 1.5, y, _said(value, 34), size=9)
+        _write(figure, x + _KEY_WIDTH, y, _said(value, 30), size=9)
 
 
 def _constant_lines(timeline: Timeline) -> int:
