@@ -652,7 +652,7 @@ class Follow(Stage):
     )
     jitter: float = setting(
         1.0,
-        "Random shifts in such a frame, as a share of `dream.jitter`: few stick better.",
+        "Random shifts in such a frame, as a share of `dream.jitter`: small ones stick better.",
         moves=True,
         ge=0,
         le=4,

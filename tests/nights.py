@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,14 @@ def break_in_the_middle(target: str | Path, media: Media) -> None:
     at = begin + length // 2
     data[at : at + length // 6] = bytes(length // 6)
     Path(target).write_bytes(data)
+
+
+def wait_for(happens: Callable[[], bool], seconds: float) -> bool:
+    """Whether it happens within so many seconds."""
+    until = time.monotonic() + seconds
+    while not happens() and time.monotonic() < until:
+        time.sleep(0.05)
+    return happens()
 
 
 def children_of(pid: int) -> set[int]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nights import items, pictures
+from nights import items, pictures, wait_for
 
 from dreamflow import ray_engine
 from dreamflow.batch import Batch
@@ -99,9 +99,7 @@ def test_a_driver_that_was_killed_is_gone_on_from_by_the_same_command(night, tmp
     words += ["--workers", "2", "--threads", "1", "--device", "cpu"]
     driver = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     folder = tmp_path / "ray" / ".film.mp4.dreamflow"
-    until = time.monotonic() + 300
-    while not list(folder.glob("*.video")) and time.monotonic() < until:
-        time.sleep(0.05)
+    assert wait_for(lambda: any(folder.glob("*.video")), 300)
     driver.kill()
     driver.communicate(timeout=60)
     before = {path.name: path.stat().st_ino for path in folder.glob("*.video")}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from nights import QUICK, break_in_the_middle, children_of, pictures
+from nights import QUICK, break_in_the_middle, children_of, pictures, wait_for
 from nights import items as items_here
 
 from dreamflow import ray_engine
@@ -273,10 +272,7 @@ def test_what_was_stopped_is_gone_on_with_behind_its_last_chunk(long_night, work
     workers.leave()
     stopped.stop()
     assert stopped.items[0].state == "stopped"
-    until = time.monotonic() + 60
-    while rendering() and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not rendering()
+    assert wait_for(lambda: not rendering(), 60)
     finished = len(list(Path(".film.mp4.dreamflow").glob("*.video")))
     assert finished
     done: list[int] = []

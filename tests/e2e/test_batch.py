@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from nights import QUICK, children_of, pictures, write
+from nights import QUICK, children_of, pictures, wait_for, write
+
+WATCHING = ("batch", "night.yaml", "--watch", "drop", "--workers", "1")
 
 
 def is_gone(pid):
@@ -37,10 +39,7 @@ def test_a_stopped_batch_leaves_no_process_and_is_finished_by_the_next(
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
-    until = time.monotonic() + 60
-    while not all(map(is_gone, children)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert all(map(is_gone, children))
+    assert wait_for(lambda: all(map(is_gone, children)), 60)
     if number != signal.SIGKILL:
         assert err.count("error:") == 1
         assert "run the same command to go on" in err
@@ -61,10 +60,7 @@ jobs:
 """)
     drop = night / "drop"
     drop.mkdir()
-    process = dreamflow.start(
-        *("batch", "night.yaml", "--watch", "drop", "--workers", "1", "--progress", "none"),
-        cwd=night,
-    )
+    process = dreamflow.start(*WATCHING, "--progress", "none", cwd=night)
     try:
         data = Path("a.mp4").read_bytes()
         with open(drop / "slow.mp4", "wb") as file:
@@ -76,9 +72,7 @@ jobs:
         (drop / "noise.mp4").write_bytes(bytes(1000))
         (drop / "notes.txt").write_text("not a clip")
         wanted = [night / "out" / "slow.mp4", night / "out" / "cup.png"]
-        until = time.monotonic() + 200
-        while not all(path.exists() for path in wanted) and time.monotonic() < until:
-            time.sleep(0.2)
+        wait_for(lambda: all(path.exists() for path in wanted), 200)
         time.sleep(1)
     finally:
         process.send_signal(signal.SIGINT)
@@ -104,13 +98,8 @@ jobs:
     def watched(name):
         """What is said until a clip of that name is dreamed."""
         shutil.copy("a.mp4", drop / f"{name}.mp4")
-        process = dreamflow.start(
-            *("batch", "night.yaml", "-o", "drop", "--watch", "drop", "--workers", "1"),
-            cwd=night,
-        )
-        until = time.monotonic() + 100
-        while not (drop / f"{name}-dream.mp4").exists() and time.monotonic() < until:
-            time.sleep(0.2)
+        process = dreamflow.start(*WATCHING, "-o", "drop", cwd=night)
+        wait_for((drop / f"{name}-dream.mp4").exists, 100)
         process.send_signal(signal.SIGINT)
         return process.communicate(timeout=100)[1]
 
