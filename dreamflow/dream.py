@@ -69,7 +69,7 @@ class Effort:
         unripe = self.unripe
         if unripe is not None:
             size = (like.shape[-2], like.shape[-1])
-            unripe = F.interpolate(unripe, size, mode="bilinear", align_corners=False)
+            unripe = warp.resize(unripe, size).clamp(0, 1)
         return replace(self, unripe=unripe, octave=octave)
 
     def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
@@ -566,7 +566,7 @@ def evening(gradient: Tensor, spread: float) -> Tensor:
     around = gaussian_blur(F.adaptive_avg_pool2d(sample, cells), max(cells) / 14)
     floor = (sample.mean() / 10).clamp(min=torch.finfo(sample.dtype).tiny)  # flat places stay flat
     factor = (around + floor) ** -spread
-    return F.interpolate(factor, (height, width), mode="bilinear", align_corners=False)
+    return warp.resize(factor, (height, width))
 
 
 def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:

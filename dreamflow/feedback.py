@@ -13,10 +13,12 @@ along from frame to frame, does not do it, as it moves by the same small errors:
 frames of a street scene 0.48 with it and without, 0.35 with the older frame.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dreamflow import camera, warp
@@ -93,11 +95,6 @@ class Carry:
     where: Tensor | None = None
     """How far the dream could grow there, `[1, 1, h, w]` in 0..1; None if that never changes."""
 
-    @property
-    def near_and_far(self) -> tuple[tuple[Past, ...], tuple[Past, ...]]:
-        """The pasts of the last frames, and those from before."""
-        return self.pasts[: NEAR - 1], self.pasts[NEAR - 1 :]
-
     def aged(self, by: Matrix, index: int) -> tuple[Past, ...]:
         """The pasts of source frame `index`, this frame among them, after a move of the camera.
 
@@ -108,10 +105,26 @@ class Carry:
         where = None if self.where is None else self.where.half()
         latest = Past(self.index, levels, self.residual.half(), where=where)
         pasts = [past.moved(by) for past in (latest, *self.pasts)]
-        near, far = pasts[: NEAR - 1], pasts[NEAR - 1 :]
+        near, far = _near_and_far(pasts)
         gap = index - self.index
         kept = [p for p in far if p.index % _FAR < gap and index - p.index <= _FARTHEST]
         return (*near, *kept)
+
+
+def _near_and_far(pasts: Sequence[Past]) -> tuple[Sequence[Past], Sequence[Past]]:
+    """The pasts of the last frames, and those from before."""
+    return pasts[: NEAR - 1], pasts[NEAR - 1 :]
+
+
+def consulted(pasts: Sequence[Past], index: int, following: int) -> tuple[Past | None, Past | None]:
+    """Of the pasts of source frame `index` those that the dreamed frame `following` it looks at.
+
+    The first one steadies it; in the other it may find what the last one did not show, and one of
+    those a frame is enough: they take turns.
+    """
+    near, far = _near_and_far(pasts)
+    turn = index // (following - index)  # the how-manieth dreamed frame
+    return near[-1] if near else None, far[turn % len(far)] if far else None
 
 
 @dataclass(frozen=True)
@@ -176,15 +189,17 @@ class Arrived:
         own = self.trust * (1 - share * older.trust)
         other = older.trust * (share * self.trust + (1 - self.trust) * textured)
         trust = own + other
-        mixed = (self.residual * own + older.residual * other) / trust.clamp(min=_LEAST_WEIGHT)
-        return Arrived(mixed, trust)
+        part = other / trust.clamp(min=_LEAST_WEIGHT)
+        return Arrived(torch.lerp(self.residual, older.residual, part), trust)
 
 
 def textured(source: Tensor) -> Tensor:
     """1 where the picture has a texture that flow can hold on to, else 0; `[1, 1, h, w]`."""
-    grey = source.mean(dim=1, keepdim=True)
-    variance = gaussian_blur(grey.square(), _AROUND) - gaussian_blur(grey, _AROUND).square()
-    return (variance > _LEAST_TEXTURE**2).to(source)
+    size = (source.shape[-2], source.shape[-1])
+    grey = source[..., ::2, ::2].mean(dim=1, keepdim=True)  # a quarter tells as much
+    mean, square = (gaussian_blur(each, _AROUND / 2) for each in (grey, grey.square()))
+    variance = square - mean.square()
+    return F.interpolate((variance > _LEAST_TEXTURE**2).to(source), size, mode="nearest")
 
 
 def follow(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -115,8 +114,8 @@ METHODS: dict[str, Callable[[str, torch.device], Search]] = {
     "none": _none,
 }
 """What can be searched with: each takes a quality and a device."""
-_BESIDE = {"dis", "farneback"}
-"""Those of which two run side by side: torch has its own threads, and counts them per thread."""
+BESIDE_A_DREAM = {"dis", "farneback"}
+"""Those worth threads of their own while torch dreams; others need its own, or none."""
 STEPS_PER_PIXEL = 64
 """Vectors are rounded to these: half a step is a tenth of what the best method errs by, a scene
 that stands still stays still to the bit, and a cache takes a fifth of the room."""
@@ -153,18 +152,8 @@ class FlowMethod(FlowSource):
     def both_ways(
         self, first: Tensor, second: Tensor, frames: Frames | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As of any `FlowSource`, computed side by side where that pays.
-
-        A search alone leaves part of a second core idle; two at a time take 0.84 of the time of one
-        after the other.
-        """
         one, other = self._seen(first), self._seen(second)
-        if self.name not in _BESIDE:
-            return self._found(one, other, first), self._found(other, one, second)
-        with ThreadPoolExecutor(1) as beside:
-            back = beside.submit(self._found, other, one, second)
-            there = self._found(one, other, first)
-        return there, back.result()
+        return self._found(one, other, first), self._found(other, one, second)
 
     def _seen(self, image: Tensor) -> np.ndarray:
         """An image as the search is shown it."""
@@ -193,9 +182,9 @@ def as_flow(found: np.ndarray, device: torch.device) -> Tensor:
 
 
 def rgb(image: Tensor) -> np.ndarray:
-    """An image as the searches see it: uint8 `[H, W, 3]`."""
-    levels = (image[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.cpu().numpy())
+    """An image within 0..1 as the searches see it: uint8 `[H, W, 3]`."""
+    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).cpu().numpy())
+    return cv2.convertScaleAbs(pixels, alpha=255)
 
 
 def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
@@ -295,8 +284,9 @@ def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.
 
 def _other_colours(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Where what a vector brings does not look like what is there, `[H, W]`."""
-    off = cv2.absdiff(current, vectors.pulled(previous, there)).astype(np.float32).mean(axis=2)
-    return cv2.GaussianBlur(off, (0, 0), 1) > _OTHER_LEVELS
+    off = cv2.absdiff(current, vectors.pulled(previous, there)).astype(np.float32)
+    mean = cv2.transform(off, np.full((1, 3), 1 / 3, np.float32))
+    return cv2.GaussianBlur(mean, (0, 0), 1) > _OTHER_LEVELS
 
 
 def _gradient_square(flow: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import dreamflow
-from dreamflow import audio, caption, flow, machine, masks, props, shots, warp
+from dreamflow import audio, caption, flow, lookahead, machine, masks, props, shots, warp
 from dreamflow import preset as presets
 from dreamflow.checkpoint import State
 from dreamflow.ensemble import AnyExtractor
@@ -367,7 +367,9 @@ def prepare(
     for the pictures and masks that it names (see `props.read`), which come first of all.
     """
     found = props.read(preset, max_pixels, fit, mask_rate)
-    machine.tune(threads)
+    searches = make_flow is not without_motion and preset.follow.flow in flow.BESIDE_A_DREAM
+    aside = lookahead.threads_of(threads) if searches else 0
+    machine.tune(threads - aside)
     chosen = machine.pick_device(device)
     return Engine.build(
         preset,
@@ -379,6 +381,7 @@ def prepare(
         flow=make_flow and make_flow(chosen),
         props=found,
         extractor=extractor,
+        aside=aside,
     )
 
 
@@ -488,7 +491,7 @@ def facts(engine: Engine, more: Mapping[str, str] | None = None) -> dict[str, An
         "torch": torch.__version__,
         "ffmpeg": ffmpeg.version(),
         "device": engine.device.type,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() + engine.aside,
         "weights_sha256": engine.extractor.weights_sha256,
         **(more or {}),
         "preset": presets.dump(look),

@@ -4,6 +4,7 @@ import ctypes
 import resource
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,17 @@ def tune(threads: int) -> None:
     cv2.setNumThreads(threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
+
+
+@contextmanager
+def more_threads(count: int) -> Iterator[None]:
+    """Lend torch so many more threads than it was given."""
+    given = torch.get_num_threads()
+    torch.set_num_threads(given + count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(given)
 
 
 def keep_freed_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamflow import camera, classes, color, feedback, gauge, masks, mattes, tiles, warp
+from dreamflow import (
+    camera,
+    classes,
+    color,
+    feedback,
+    gauge,
+    machine,
+    masks,
+    mattes,
+    tiles,
+    warp,
+)
 from dreamflow.color import ColorStatistics
 from dreamflow.dream import Effort, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
-from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past
-from dreamflow.flow import Correspondence, FlowSource, correspond, create, recognise
+from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past, consulted
+from dreamflow.flow import Correspondence, FlowSource, Frames, correspond, create, recognise
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
+from dreamflow.lookahead import Lookahead
 from dreamflow.masks import Mask, MaskFrames
 from dreamflow.mattes import Matte, Tracker
 from dreamflow.objectives import Builder, Term
@@ -108,6 +121,10 @@ class Engine:
     """Those that are clips."""
     trackers: Mapping[str, Tracker] = field(default_factory=dict)
     """Those that follow what they are on."""
+    aside: int = 0
+    """Threads that find motion meanwhile, which a dream from scratch takes back."""
+    ahead: Lookahead | None = None
+    """Them at work; there is one while frames are rendered in a row."""
 
     @classmethod
     def build(
@@ -122,13 +139,15 @@ class Engine:
         extractor: AnyExtractor | None = None,
         flow: FlowSource | None = None,
         props: Props | None = None,
+        aside: int = 0,
     ) -> Engine:
         """Load the network, cut it after the deepest layer in use, and make the flow method.
 
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
         `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
         has the preset's layers already saves the loading; a `flow` takes the place of the preset's.
-        `props` are needed for objectives that name files. Raises PresetError for a curve that
+        `props` are needed for objectives that name files. `aside` are threads that this process has
+        besides those set for torch. Raises PresetError for a curve that
         leaves its setting's range, and as `check_names`.
         """
         from dreamflow import ensemble
@@ -156,6 +175,7 @@ class Engine:
             masks=held,
             reels=props.reels,
             trackers=mattes.trackers(wanted, held, extractor.device),
+            aside=aside,
         )
 
     def at(self, index: int) -> Engine:
@@ -215,6 +235,18 @@ class Engine:
         moves = mask_name(mask) in self.reels or getattr(mask, "thing", "") in self.trackers
         return self.mask.at(source) if self.mask and moves else None
 
+    def correspond(self, current: Tensor, previous: Tensor, frames: Frames) -> Correspondence:
+        """`flow.correspond`, found before if it was expected."""
+        if self.ahead is None:
+            return correspond(self.flow, current, previous, frames)
+        return self.ahead.ask(correspond, current, previous, frames)
+
+    def recognise(self, current: Tensor, older: Tensor, frames: Frames) -> Correspondence:
+        """`flow.recognise`, found before if it was expected."""
+        if self.ahead is None:
+            return recognise(self.flow, current, older, frames)
+        return self.ahead.ask(recognise, current, older, frames)
+
     def alone(self, source: Tensor, index: int) -> Engine:
         """With all masks as they are on a frame without a past."""
         return self.with_reels(index).with_mattes(self.begun(source, index))
@@ -261,17 +293,36 @@ def _rendered(
     sources: Iterable[Array], engine: Engine, first_index: int, carry: Carry | None
 ) -> Iterator[RenderedFrame]:
     numbered = enumerate(sources, first_index)
-    for group in _groups(numbered, engine.preset.cadence, alone=carry is None):
-        began, before = time.perf_counter(), carry
-        frames = [_Waiting.of(engine, index, array) for index, array in group]
-        carry, from_scratch = _dream_last(frames, before)
-        for place in range(len(frames) - 1):
-            assert before is not None  # the first frame of all is alone
-            frame, residual = _between(frames, place, before, carry)
-            yield frame.finished(residual, before, began)
-            began = time.perf_counter()
-        last = frames[-1].with_mattes(carry.mattes)
-        yield last.finished(carry.residual, carry, began, from_scratch=from_scratch)
+    with Lookahead(engine.flow, engine.aside) as ahead:
+        engine = replace(engine, ahead=ahead)
+        waiting = (_Waiting.of(engine, index, array) for index, array in numbered)
+        groups = _groups(waiting, engine.preset.cadence, alone=carry is None)
+        for frames, coming in _with_next(groups):
+            began, before = time.perf_counter(), carry
+            ahead.forget_before(frames[0].index)
+            carry, from_scratch = _dream_last(frames, before, coming)
+            for place in range(len(frames) - 1):
+                assert before is not None  # the first frame of all is alone
+                frame, residual = _between(frames, place, before, carry)
+                yield frame.finished(residual, before, began)
+                began = time.perf_counter()
+            last = frames[-1].with_mattes(carry.mattes)
+            yield last.finished(carry.residual, carry, began, from_scratch=from_scratch)
+
+
+def _with_next(groups: Iterator[Item]) -> Iterator[tuple[Item, Item | None]]:
+    """Each group with the one after it; an error in reading that one waits until it is due."""
+    group, failure = next(groups, None), None
+    while group is not None:
+        following = None
+        try:
+            following = next(groups, None)
+        except Exception as error:
+            failure = error
+        yield group, following
+        if failure is not None:
+            raise failure
+        group = following
 
 
 @dataclass(frozen=True)
@@ -314,13 +365,22 @@ def _groups(items: Iterable[Item], size: int, *, alone: bool) -> Iterator[list[I
         yield group
 
 
-def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry, bool]:
-    """The state after the last of the frames, the others skipped, and whether it has no past."""
+def _dream_last(
+    frames: Sequence[_Waiting], carry: Carry | None, coming: Sequence[_Waiting] | None
+) -> tuple[Carry, bool]:
+    """The state after the last of the frames, the others skipped, and whether it has no past.
+
+    Meanwhile the motion of those `coming` is found.
+    """
     last, gap, move = frames[-1], len(frames), _camera_over(frames)
     start = start_image(last.engine, carry, last.source, move, gap)
     worn = start.mattes if start else last.engine.begun(last.source, last.index)
     last = last.with_mattes(worn)
     known = carry.gauge if carry else None
+    pasts = ()
+    if carry is not None and last.engine.preset.follow.memory > 0:
+        pasts = carry.aged(move.by, last.index)
+    _look_ahead(last, coming, pasts)
     if start is None:
         dreamed = dream_from_scratch(last.engine, last.source, last.index)
         ripeness = torch.ones_like(dreamed[:, :1])
@@ -329,14 +389,26 @@ def _dream_last(frames: Sequence[_Waiting], carry: Carry | None) -> tuple[Carry,
         learnt = kept_up(last.engine, known, last.source, last.index)
         dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
         ripeness = ripened(last.engine.preset, start.ripeness)
-    pasts = ()
-    if carry is not None and last.engine.preset.follow.memory > 0:
-        pasts = carry.aged(move.by, last.index)
     residual, where = dreamed - last.source, last.engine.where(last.source)
     return (
         Carry(last.index, last.source, residual, ripeness, learnt, pasts, worn, where),
         start is None,
     )
+
+
+def _look_ahead(last: _Waiting, coming: Sequence[_Waiting] | None, pasts: Sequence[Past]) -> None:
+    """Have the motion found that `coming` frames ask for, of which `last` and `pasts` are known."""
+    ahead = last.engine.ahead
+    if ahead is None or not coming:
+        return
+    *skipped, following = coming
+    ahead.expect(correspond, following.source, last.source, (following.index, last.index))
+    for past in consulted(pasts, last.index, following.index):
+        if past is not None:
+            frames = (following.index, past.index)
+            ahead.expect(recognise, following.source, past.source, frames)
+    for frame, near in itertools.product(skipped, (last, following)):
+        ahead.expect(correspond, frame.source, near.source, (frame.index, near.index))
 
 
 def _between(
@@ -348,7 +420,7 @@ def _between(
     """
     frame, settings = frames[place], frames[place].engine.preset.follow
     found = [
-        correspond(frame.engine.flow, frame.source, near.source, (frame.index, near.index))
+        frame.engine.correspond(frame.source, near.source, (frame.index, near.index))
         for near in (before, after)
     ]
     frame = frame.with_mattes(frame.engine.moved(before, frame.source, frame.index, found[0]))
@@ -491,16 +563,12 @@ class Start:
 def start_image(
     engine: Engine, carry: Carry | None, source: Tensor, move: Move = STANDING, gap: int = 1
 ) -> Start | None:
-    """The source, `gap` frames after `carry`, with the carried dream on it; None without one.
-
-    The motion could be found in a thread while the frame before is dreamed; on two cores that made
-    the whole render slower by a seventh, as the threads of both wait for each other.
-    """
+    """The source, `gap` frames after `carry`, with the carried dream on it; None without one."""
     if carry is None:
         return None
     settings = engine.preset.follow
     frames = (carry.index + gap, carry.index)
-    correspondence = correspond(engine.flow, source, carry.source, frames)
+    correspondence = engine.correspond(source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
     worn = engine.followed(carry, source, frames[0], correspondence)
@@ -528,18 +596,16 @@ def remembered(
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
         frames = (index, past.index)
-        found = recognise(engine.flow, source, past.source, frames)
+        found = engine.recognise(source, past.source, frames)
         softness, where = engine.preset.follow.softness, past.where
         return Arrived.of(past.residual, found, softness, moves, engine.mask, where)
 
-    near, far = carry.near_and_far
+    near, far = consulted(carry.pasts, carry.index, index)
     ground = feedback.textured(source)
     if near:
-        latest = latest.steadied(arrived(near[-1]), engine.preset.follow.memory, ground)
+        latest = latest.steadied(arrived(near), engine.preset.follow.memory, ground)
     if far and latest.trust.mean() < 1 - _HOLE:
-        # One of them a frame is enough: they take turns.
-        turn = carry.index // (index - carry.index)  # the how-manieth dreamed frame
-        latest = latest.steadied(arrived(far[turn % len(far)]), 0, ground)
+        latest = latest.steadied(arrived(far), 0, ground)
     return latest
 
 
@@ -547,10 +613,11 @@ def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
     """The full dream of a frame without a past."""
     preset = engine.preset
     seed = (preset.seed, index)
-    dreamed = dream(
-        source, engine.extractor, engine.terms, ascent(preset), seed, engine.mask,
-        scene=engine.scene(source),
-    )  # fmt: skip
+    with machine.more_threads(engine.aside):
+        dreamed = dream(
+            source, engine.extractor, engine.terms, ascent(preset), seed, engine.mask,
+            scene=engine.scene(source),
+        )  # fmt: skip
     if preset.dream.start != "source":  # what is dreamed from nothing owes the source no colours
         return dreamed
     return settle_color(engine, dreamed, source, preset.color.strength)

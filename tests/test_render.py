@@ -16,11 +16,12 @@ from tiny import (
     make_preset,
     mean_level,
     panning_clip,
+    passing_block,
     still_clip,
     texture,
 )
 
-from dreamflow import networks, preset, warp
+from dreamflow import feedback, networks, preset, warp
 from dreamflow.dream import dream
 from dreamflow.errors import BadMediaError, PresetError
 from dreamflow.feedback import Carry
@@ -70,7 +71,7 @@ def test_a_dream_is_laid_on_its_own_source_not_on_the_last_one():
         assert float(frame.carry.residual.abs().mean()) > 1 / 255
 
 
-def test_frames_are_yielded_one_by_one_as_they_are_read():
+def test_frames_are_yielded_one_by_one_and_one_is_read_ahead():
     taken = []
 
     def sources():
@@ -82,7 +83,7 @@ def test_frames_are_yielded_one_by_one_as_they_are_read():
     assert taken == []
     next(frames)
     next(frames)
-    assert taken == [0, 1]
+    assert taken == [0, 1, 2]
 
 
 def test_a_frame_before_one_that_cannot_be_read_is_still_yielded():
@@ -214,7 +215,9 @@ def test_a_carried_state_holds_the_frames_that_are_asked_for_later():
     *_, last = rendered(still_clip(32), engine, first_index=3)
     assert last.index == 34
     assert [past.index for past in last.carry.pasts] == [33, 32, 31, 30, 24, 16]
-    assert last.carry.near_and_far[0][-1].index == 30
+    near, _ = feedback.consulted(last.carry.pasts, 34, 35)
+    assert near is not None
+    assert near.index == 30
 
 
 @pytest.mark.parametrize("first_index", [0, 1])
@@ -225,7 +228,7 @@ def test_older_frames_are_kept_where_frames_are_skipped(first_index):
     while index < 60:
         index += 2
         carry = Carry(index, frame, frame, pasts=carry.aged(np.eye(3), index))
-    assert [past.index - first_index for past in carry.near_and_far[1]] == [48, 40]
+    assert [past.index - first_index for past in carry.pasts[feedback.NEAR - 1 :]] == [48, 40]
 
 
 def test_without_memory_nothing_is_kept():
@@ -241,21 +244,6 @@ def test_a_run_handed_over_in_the_middle_of_a_long_shot_is_bit_identical():
     rest = rendered(clip[9:], engine, first_index=9, carry=whole[8].carry)
     for one, other in zip(whole[9:], rest, strict=True):
         assert torch.equal(one.image, other.image)
-
-
-def passing_block(start=-36, count=15, speed=9):
-    """A block of 36 px that slides `speed` px a frame to the right over a textured ground.
-
-    Unless told otherwise `BEHIND` is seen until frame 6, and again from frame 12 on.
-    """
-    ground, block = texture(72, 160, seed=1, sigma=2), texture(36, 36, seed=9, sigma=2)
-    frames = []
-    for index in range(count):
-        frame, left = ground.clone(), speed * index + start
-        seen = block[..., max(0, -left) :]
-        frame[..., 18:54, max(0, left) : left + 36] = seen
-        frames.append(to_array(frame))
-    return frames
 
 
 BEHIND = (..., slice(24, 48), slice(64, 72))

@@ -79,6 +79,21 @@ def panning_clip(count: int, height: int = 48, width: int = 64, speed: int = 2) 
     return [to_array(scene[..., start : start + width]) for start in starts]
 
 
+def passing_block(start: int = -36, count: int = 15, speed: int = 9) -> list[Array]:
+    """A block of 36 px that slides `speed` px a frame to the right over a textured ground.
+
+    Unless told otherwise columns 64 to 71 are seen until frame 6, and again from frame 12 on.
+    """
+    ground, block = texture(72, 160, seed=1, sigma=2), texture(36, 36, seed=9, sigma=2)
+    frames = []
+    for index in range(count):
+        frame, left = ground.clone(), speed * index + start
+        seen = block[..., max(0, -left) :]
+        frame[..., 18:54, max(0, left) : left + 36] = seen
+        frames.append(to_array(frame))
+    return frames
+
+
 def still_clip(count: int, height: int = 48, width: int = 64) -> list[Array]:
     """The same frame `count` times."""
     return [to_array(texture(height, width, sigma=2))] * count
