@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dreamflow import gauge, masks, objectives, optimizers, regularizers, tiles, warp
 from dreamflow.errors import BadMediaError, is_out_of_memory
-from dreamflow.filters import gaussian_blur
+from dreamflow.filters import for_channels, gaussian_blur
 from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
 from dreamflow.objectives import Features, Term
@@ -69,7 +69,7 @@ class Effort:
         unripe = self.unripe
         if unripe is not None:
             size = (like.shape[-2], like.shape[-1])
-            unripe = warp.resize(unripe, size).clamp(0, 1)
+            unripe = F.interpolate(unripe, size, mode="bilinear", align_corners=False)
         return replace(self, unripe=unripe, octave=octave)
 
     def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
@@ -366,7 +366,7 @@ class _Step:
             step, scale = self.adam.direction(step), torch.ones_like(scale)
         pace = self.effort.pace(size)
         if isinstance(pace, Tensor):
-            step, pace = step * pace, 1.0
+            step, pace = step * for_channels(pace), 1.0
         scaled = level * objectives.share(self.terms) * pace
         scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
         if self.adam is None and self._is_bounded():
@@ -530,7 +530,7 @@ def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
     if settings.smoothing > 0:
         gradient = cascaded_blur(gradient, settings.smoothing)
     if settings.spread > 0:
-        gradient = gradient * evening(gradient, settings.spread)
+        gradient = gradient * for_channels(evening(gradient, settings.spread))
     if settings.chroma != 1:
         gradient = less_colour(gradient, settings.chroma)
     if settings.limit > 0:

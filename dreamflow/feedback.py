@@ -24,7 +24,7 @@ from torch import Tensor
 from dreamflow import camera, warp
 from dreamflow.camera import Border, Matrix
 from dreamflow.color import ColorStatistics
-from dreamflow.filters import gaussian_blur
+from dreamflow.filters import for_channels, gaussian_blur
 from dreamflow.flow import Correspondence
 from dreamflow.gauge import Gauge
 from dreamflow.masks import Mask
@@ -189,7 +189,7 @@ class Arrived:
         own = self.trust * (1 - share * older.trust)
         other = older.trust * (share * self.trust + (1 - self.trust) * textured)
         trust = own + other
-        part = other / trust.clamp(min=_LEAST_WEIGHT)
+        part = for_channels(other / trust.clamp(min=_LEAST_WEIGHT))
         return Arrived(torch.lerp(self.residual, older.residual, part), trust)
 
 
@@ -222,7 +222,7 @@ def follow(
 def laid_on(source: Tensor, arrived: Arrived, settings: Follow, reference_frames: float) -> Tensor:
     """The source with as much of a dream on it as is left after `reference_frames`."""
     kept = settings.decay**reference_frames
-    return (source + arrived.residual * arrived.trust * kept).clamp(0, 1)
+    return (source + arrived.residual * for_channels(arrived.trust * kept)).clamp_(0, 1)
 
 
 def between(

@@ -53,7 +53,7 @@ def damaged(image: Tensor) -> Tensor:
 
 
 def test_dreaming_of_a_class_raises_its_score_above_nearly_all_others(judge):
-    image, settings = texture(96, 128), Dream(octaves=2, steps=8, smoothing=2, spread=0)
+    image, settings = texture(96, 128), Dream(octaves=2, steps=12, smoothing=2, spread=0)
     cock = classes.index("cock")
     before = ranks_of(image, judge).index(cock)
     after = ranks_of(dream(image, judge, [ClassScore(cock)], settings), judge)
