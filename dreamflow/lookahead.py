@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from types import TracebackType
 
-import torch
 from torch import Tensor
 
 from dreamflow.flow import Correspondence, FlowSource, Frames
@@ -40,9 +38,8 @@ class Lookahead:
     def __init__(self, flow: FlowSource, threads: int) -> None:
         self._flow = flow
         self._coming: dict[tuple[Question, Frames], Future[Correspondence]] = {}
-        # Torch counts its threads by the thread that asks: these would each have a team of them.
-        alone = partial(torch.set_num_threads, 1)
-        self._pool = ThreadPoolExecutor(threads, initializer=alone) if threads else None
+        # They compute with NumPy and OpenCV alone: torch would give each a team of its own.
+        self._pool = ThreadPoolExecutor(threads) if threads else None
 
     def __enter__(self) -> Lookahead:
         return self

@@ -374,9 +374,16 @@ def _sample(each: Render) -> Iterator[RenderedFrame]:
     cadence = request.preset.cadence
     count = min(info.frame_count, 1 + cadence if cadence > 1 else _LEAST_SAMPLE)
     sound = listen(request.preset, _clip_of(request), info)
-    frames: dict[str, Any] = {"frame_count": info.frame_count, "first_index": info.first_index}
+    moves = not isinstance(request, ZoomRequest) and each.kind != "image"
     engine = prepare(
-        request.preset, info.rate, request.device, request.threads, sound=sound, **frames
+        request.preset,
+        info.rate,
+        request.device,
+        request.threads,
+        frame_count=info.frame_count,
+        first_index=info.first_index,
+        sound=sound,
+        make_flow=None if moves else without_motion,
     )
     if isinstance(request, ZoomRequest):
         seed = to_image(_first_picture(request, request.size), engine.device)

@@ -146,7 +146,7 @@ class Engine:
         `frame_count` output frames from `first_index` on are what curves stretch over, and what
         `sound` tells of, which only a preset with `sound_expressions` needs. An `extractor` that
         has the preset's layers already saves the loading; a `flow` takes the place of the preset's.
-        `props` are needed for objectives that name files. `aside` are threads that this process has
+        `props` are needed for objectives that name files; `aside` are threads that the process has
         besides those set for torch. Raises PresetError for a curve that
         leaves its setting's range, and as `check_names`.
         """
@@ -296,8 +296,11 @@ def _rendered(
     with Lookahead(engine.flow, engine.aside) as ahead:
         engine = replace(engine, ahead=ahead)
         waiting = (_Waiting.of(engine, index, array) for index, array in numbered)
-        groups = _groups(waiting, engine.preset.cadence, alone=carry is None)
-        for frames, coming in _with_next(groups):
+        cadence = engine.preset.cadence
+        groups = _groups(waiting, cadence, alone=carry is None)
+        # More than one frame at a time is not read ahead: at full size they take much memory.
+        alone = engine.aside == 0 or cadence > 1
+        for frames, coming in zip(groups, itertools.repeat(None)) if alone else _with_next(groups):
             began, before = time.perf_counter(), carry
             ahead.forget_before(frames[0].index)
             carry, from_scratch = _dream_last(frames, before, coming)
@@ -380,7 +383,9 @@ def _dream_last(
     pasts = ()
     if carry is not None and last.engine.preset.follow.memory > 0:
         pasts = carry.aged(move.by, last.index)
-    _look_ahead(last, coming, pasts)
+    _expect_between(frames, carry)
+    if coming and last.engine.ahead:
+        _expect(last.engine.ahead, coming[-1], last, _to_consult(coming[-1], last, start, pasts))
     if start is None:
         dreamed = dream_from_scratch(last.engine, last.source, last.index)
         ripeness = torch.ones_like(dreamed[:, :1])
@@ -396,19 +401,32 @@ def _dream_last(
     )
 
 
-def _look_ahead(last: _Waiting, coming: Sequence[_Waiting] | None, pasts: Sequence[Past]) -> None:
-    """Have the motion found that `coming` frames ask for, of which `last` and `pasts` are known."""
-    ahead = last.engine.ahead
-    if ahead is None or not coming:
+def _expect(ahead: Lookahead, frame: _Waiting, last: _Waiting, pasts: Iterable[Past]) -> None:
+    """Have the motion found that a frame will ask for, of which `last` is the one before."""
+    ahead.expect(correspond, frame.source, last.source, (frame.index, last.index))
+    for past in pasts:
+        ahead.expect(recognise, frame.source, past.source, (frame.index, past.index))
+
+
+def _to_consult(
+    frame: _Waiting, last: _Waiting, start: Start | None, pasts: Sequence[Past]
+) -> Iterator[Past]:
+    """The pasts that a frame after `last`, begun as `start`, will most likely look at."""
+    near, far = consulted(pasts, last.index, frame.index)
+    if near:
+        yield near
+    if far and start and start.ripeness.mean() < 1 - _HOLE:  # as the last one had holes
+        yield far
+
+
+def _expect_between(frames: Sequence[_Waiting], before: Carry | None) -> None:
+    """Have the motion found that the skipped ones of the frames will ask for."""
+    *skipped, last = frames
+    if before is None or last.engine.ahead is None:
         return
-    *skipped, following = coming
-    ahead.expect(correspond, following.source, last.source, (following.index, last.index))
-    for past in consulted(pasts, last.index, following.index):
-        if past is not None:
-            frames = (following.index, past.index)
-            ahead.expect(recognise, following.source, past.source, frames)
-    for frame, near in itertools.product(skipped, (last, following)):
-        ahead.expect(correspond, frame.source, near.source, (frame.index, near.index))
+    for frame, near in itertools.product(skipped, (before, last)):
+        frames_of = (frame.index, near.index)
+        last.engine.ahead.expect(correspond, frame.source, near.source, frames_of)
 
 
 def _between(

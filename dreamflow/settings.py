@@ -676,7 +676,7 @@ class Follow(Stage):
         0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.14,
+        0.12,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,
@@ -850,7 +850,7 @@ class Output(Stage):
         "auto", "Codec; `auto` goes by the output's name."
     )
     crf: int = setting(
-        16, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
+        15, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."

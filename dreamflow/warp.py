@@ -1,7 +1,7 @@
 """Moving pictures along vectors, and changing their size.
 
-On the CPU OpenCV does what it can as torch does it, to 0.0001 the same: it enlarges in a tenth of
-the time, and moves in two thirds (before OpenCV 5 along vectors in steps of 1/32 pixel).
+On the CPU OpenCV enlarges, in a tenth of the time of torch, and moves, in two thirds of it, with
+the same kernels (before OpenCV 5, and where they are linear, along vectors in steps of 1/32 pixel).
 """
 
 import cv2
@@ -16,9 +16,9 @@ from dreamflow import vectors
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Bicubic resampling of `[1, C, H, W]` to (height, width), low-passed when it shrinks.
 
-    Overshoots 0..1 at hard edges by a few hundredths, as every sharp filter does. (What shrinks
-    stays with torch, whose low pass is the sharper one: with areas or a Gaussian in its place, of a
-    third of the cost, a street scene flickers by a twentieth more.)
+    Overshoots a hard edge by a tenth of it at most (Keys' kernel with a = -0.75; -0.5 where it
+    shrinks). What shrinks stays with torch, whose low pass is the sharper one: with areas or a
+    Gaussian in its place, of a third of the cost, a street scene flickers by a twentieth more.
     """
     height, width = image.shape[-2:]
     if (height, width) == size:

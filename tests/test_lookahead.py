@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
-from tiny import TinyExtractor, make_engine, make_preset, panning_clip, passing_block
+from tiny import (
+    TinyExtractor,
+    make_engine,
+    make_preset,
+    panning_clip,
+    passing_block,
+    still_clip,
+)
 
 from dreamflow import job, lookahead, preset
 from dreamflow.flow import FlowMethod, FlowSource
@@ -25,20 +33,21 @@ class Watched(FlowMethod):
 
     def __init__(self, fails_at: int | None = None) -> None:
         super().__init__("dis")
-        self.threads: list[str] = []
+        self.asked: list[tuple[int, str]] = []
+        """(source index, thread) of each."""
         self._fails_at = fails_at
 
-    def _asked(self, frames) -> None:
-        self.threads.append(threading.current_thread().name)
+    def _note(self, frames) -> None:
+        self.asked.append((frames[0], threading.current_thread().name))
         if frames[0] == self._fails_at:
             raise ValueError("no flow here")
 
     def between(self, first, second, frames=None):
-        self._asked(frames)
+        self._note(frames)
         return super().between(first, second, frames)
 
     def both_ways(self, first, second, frames=None):
-        self._asked(frames)
+        self._note(frames)
         return super().both_ways(first, second, frames)
 
 
@@ -74,12 +83,46 @@ def test_what_is_found_ahead_makes_the_same_pictures(aside, stages, monkeypatch)
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("cadence", [1, 3])
-def test_all_searches_of_a_moving_clip_are_foreseen(cadence):
+def test_all_searches_of_a_moving_clip_are_foreseen():
     flow = Watched()
-    images(passing_block(count=FRAMES, speed=6), engine(1, flow, cadence=cadence))
-    assert len(flow.threads) > FRAMES
-    assert threading.current_thread().name not in flow.threads
+    images(passing_block(count=FRAMES, speed=6), engine(1, flow))
+    assert {index for index, _ in flow.asked} == set(range(1, FRAMES))
+    assert threading.current_thread().name not in {thread for _, thread in flow.asked}
+
+
+def test_where_frames_are_skipped_their_searches_are_foreseen():
+    flow = Watched()
+    images(passing_block(count=FRAMES, speed=6), engine(1, flow, cadence=3))
+    main = threading.current_thread().name
+    assert {index for index, thread in flow.asked if thread != main} == {
+        index for index in range(1, FRAMES - 1) if index % 3
+    }
+
+
+def test_a_still_scene_is_not_searched_for_what_it_does_not_lack():
+    """The last frame and the one that steadies it, but none of the far ones."""
+    flow = Watched()
+    images(still_clip(FRAMES), engine(1, flow))
+    assert len(flow.asked) < 2 * FRAMES
+
+
+@pytest.mark.parametrize(("aside", "cadence", "read"), [(0, 1, 2), (1, 1, 3), (1, 3, 4)])
+def test_one_frame_is_read_ahead_at_most(aside, cadence, read):
+    taken = []
+    frames = render(
+        (taken.append(array) or array for array in panning_clip(12)), engine(aside, cadence=cadence)
+    )
+    next(frames)
+    next(frames)
+    assert len(taken) == read
+
+
+def test_other_threads_keep_their_number_of_torch_threads():
+    """Torch's default for new threads is one for the whole process."""
+    torch.set_num_threads(2)
+    images(panning_clip(3), engine(1))
+    with ThreadPoolExecutor(1) as another:
+        assert another.submit(torch.get_num_threads).result() == 2
 
 
 def test_a_search_that_fails_ends_the_render_at_the_frame_it_is_for():
