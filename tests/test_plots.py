@@ -64,7 +64,7 @@ def test_what_does_not_move_is_listed_with_its_unit_and_what_moves_is_not():
     constants = dict(timeline("dream.steps=0:(1), 9:(4)").constants)
     assert constants["dream.jitter"] == "8 px"
     assert constants["dream.tile"] == "auto"
-    assert constants["follow.decay"] == "0.996 per frame at 30 fps"
+    assert constants["follow.decay"] == "0.999 per frame at 30 fps"
     assert "dream.steps" not in constants
     assert "audio" not in constants  # empty
 
