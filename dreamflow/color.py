@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamflow.pixels import as_image, as_pixels
 from dreamflow.settings import Color
 
 # sRGB primaries and D65 white (IEC 61966-2-1), rows scaled so that white is (1, 1, 1).
@@ -118,13 +119,13 @@ def _scale_with_opencv(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
     would add up, so what is added to the image is the difference of two ways back.
     """
     affine = torch.cat((torch.diag(gain.flatten()), offset.reshape(3, 1)), dim=1).numpy()
-    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    pixels = as_pixels(image)
     changed = np.empty_like(pixels)
     rows = max(1, _BAND_PIXELS // pixels.shape[1])
     for top in range(0, len(pixels), rows):  # what comes in between is five pictures more
         band = slice(top, top + rows)
         _move_with_opencv(pixels[band], affine, changed[band])
-    return torch.from_numpy(changed).permute(2, 0, 1)[None]
+    return as_image(changed)
 
 
 def _move_with_opencv(pixels: Floats, affine: Floats, out: Floats) -> None:
@@ -136,9 +137,9 @@ def _move_with_opencv(pixels: Floats, affine: Floats, out: Floats) -> None:
 
 def _lab_with_opencv(image: Tensor) -> Tensor:
     """`to_lab` in a tenth of the time, within 0.1."""
-    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    pixels = as_pixels(image)
     lab = cv2.cvtColor(pixels.clip(0, 1), cv2.COLOR_RGB2Lab)
-    return torch.from_numpy(lab).permute(2, 0, 1)[None]
+    return as_image(lab)
 
 
 def to_lab(image: Tensor) -> Tensor:

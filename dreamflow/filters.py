@@ -3,10 +3,11 @@
 import math
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dreamflow.pixels import as_image, as_pixels
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
@@ -30,8 +31,8 @@ def for_channels(mask: Tensor) -> Tensor:
     """
     if mask.device.type != "cpu":
         return mask
-    plane = np.ascontiguousarray(mask[0, 0].numpy())
-    return torch.from_numpy(cv2.merge([plane] * 3)).permute(2, 0, 1)[None]
+    plane = as_pixels(mask)
+    return as_image(cv2.merge([plane] * 3))
 
 
 def _radius(sigma: float) -> int:
@@ -39,10 +40,10 @@ def _radius(sigma: float) -> int:
 
 
 def _blur_with_opencv(image: Tensor, sigma: float) -> Tensor:
-    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    pixels = as_pixels(image)
     side = 2 * _radius(sigma) + 1
     blurred = cv2.GaussianBlur(pixels, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return torch.from_numpy(blurred.reshape(pixels.shape)).permute(2, 0, 1)[None]
+    return as_image(blurred)
 
 
 def _blur_separably(image: Tensor, sigma: float) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from dreamflow import vectors
 from dreamflow.errors import UsageError
 from dreamflow.frames import Box
+from dreamflow.pixels import as_image, as_pixels
 from dreamflow.settings import Follow
 
 Frames = tuple[int, int]
@@ -178,13 +179,12 @@ def create(settings: Follow, device: torch.device | str = "cpu") -> FlowMethod:
 
 def as_flow(found: np.ndarray, device: torch.device) -> Tensor:
     """`[H, W, 2]` -> flow `[1, 2, H, W]`."""
-    return torch.from_numpy(np.ascontiguousarray(found)).permute(2, 0, 1)[None].to(device)
+    return as_image(np.ascontiguousarray(found)).to(device)
 
 
 def rgb(image: Tensor) -> np.ndarray:
     """An image within 0..1 as the searches see it: uint8 `[H, W, 3]`."""
-    pixels = np.ascontiguousarray(image[0].permute(1, 2, 0).cpu().numpy())
-    return cv2.convertScaleAbs(pixels, alpha=255)
+    return cv2.convertScaleAbs(as_pixels(image), alpha=255)
 
 
 def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
@@ -237,7 +237,7 @@ def correspond(
     pixels a frame a hundredth stays behind; without, up to three quarters did.
     """
     there, opposite = method.both_ways(current, previous, frames)
-    flows = _as_vectors(there), _as_vectors(opposite)
+    flows = as_pixels(there), as_pixels(opposite)
     agreed = vectors.agree(flows[0], vectors.pulled(flows[1], flows[0]))
     refuted = _trails(rgb(current), rgb(previous), flows[0])
     return _believed(there, agreed & vectors.inside(flows[0]) & ~refuted)
@@ -254,7 +254,7 @@ def recognise(
     fails the check, and what is older is then left alone.
     """
     there = method.between(current, older, frames)
-    found = _as_vectors(there)
+    found = as_pixels(there)
     strange = _other_colours(rgb(current), rgb(older), found)
     return _believed(there, vectors.inside(found) & ~strange)
 
@@ -263,11 +263,6 @@ def _believed(flow: Tensor, reliable: np.ndarray) -> Correspondence:
     """A flow and where it is to be believed, bool `[H, W]`."""
     known = torch.from_numpy(reliable.astype(np.float32))
     return Correspondence(flow, known[None, None].to(flow.device))
-
-
-def _as_vectors(flow: Tensor) -> np.ndarray:
-    """`[1, 2, H, W]` -> `[H, W, 2]` in the CPU's memory."""
-    return np.ascontiguousarray(flow[0].permute(1, 2, 0).cpu().numpy())
 
 
 def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:

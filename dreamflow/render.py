@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
@@ -34,7 +34,7 @@ from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past, con
 from dreamflow.flow import Correspondence, FlowSource, Frames, correspond, create, recognise
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
-from dreamflow.lookahead import Lookahead
+from dreamflow.lookahead import Lookahead, Question
 from dreamflow.masks import Mask, MaskFrames
 from dreamflow.mattes import Matte, Tracker
 from dreamflow.objectives import Builder, Term
@@ -235,17 +235,13 @@ class Engine:
         moves = mask_name(mask) in self.reels or getattr(mask, "thing", "") in self.trackers
         return self.mask.at(source) if self.mask and moves else None
 
-    def correspond(self, current: Tensor, previous: Tensor, frames: Frames) -> Correspondence:
-        """`flow.correspond`, found before if it was expected."""
+    def ask(
+        self, question: Question, current: Tensor, other: Tensor, frames: Frames
+    ) -> Correspondence:
+        """`question` of the flow between two images; answered before if it was expected."""
         if self.ahead is None:
-            return correspond(self.flow, current, previous, frames)
-        return self.ahead.ask(correspond, current, previous, frames)
-
-    def recognise(self, current: Tensor, older: Tensor, frames: Frames) -> Correspondence:
-        """`flow.recognise`, found before if it was expected."""
-        if self.ahead is None:
-            return recognise(self.flow, current, older, frames)
-        return self.ahead.ask(recognise, current, older, frames)
+            return question(self.flow, current, other, frames)
+        return self.ahead.ask(question, current, other, frames)
 
     def alone(self, source: Tensor, index: int) -> Engine:
         """With all masks as they are on a frame without a past."""
@@ -293,7 +289,7 @@ def _rendered(
     sources: Iterable[Array], engine: Engine, first_index: int, carry: Carry | None
 ) -> Iterator[RenderedFrame]:
     numbered = enumerate(sources, first_index)
-    with Lookahead(engine.flow, engine.aside) as ahead:
+    with closing(Lookahead(engine.flow, engine.aside)) as ahead:
         engine = replace(engine, ahead=ahead)
         waiting = (_Waiting.of(engine, index, array) for index, array in numbered)
         cadence = engine.preset.cadence
@@ -438,7 +434,7 @@ def _between(
     """
     frame, settings = frames[place], frames[place].engine.preset.follow
     found = [
-        frame.engine.correspond(frame.source, near.source, (frame.index, near.index))
+        frame.engine.ask(correspond, frame.source, near.source, (frame.index, near.index))
         for near in (before, after)
     ]
     frame = frame.with_mattes(frame.engine.moved(before, frame.source, frame.index, found[0]))
@@ -586,7 +582,7 @@ def start_image(
         return None
     settings = engine.preset.follow
     frames = (carry.index + gap, carry.index)
-    correspondence = engine.correspond(source, carry.source, frames)
+    correspondence = engine.ask(correspond, source, carry.source, frames)
     if correspondence.reliable.mean() < settings.restart:
         return None
     worn = engine.followed(carry, source, frames[0], correspondence)
@@ -614,7 +610,7 @@ def remembered(
     def arrived(past: Past) -> Arrived:
         moves = Move(past.moved(move.by).matrix, move.border)
         frames = (index, past.index)
-        found = engine.recognise(source, past.source, frames)
+        found = engine.ask(recognise, source, past.source, frames)
         softness, where = engine.preset.follow.softness, past.where
         return Arrived.of(past.residual, found, softness, moves, engine.mask, where)
 

@@ -5,18 +5,18 @@ the same kernels (before OpenCV 5, and where they are linear, along vectors in s
 """
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dreamflow import vectors
+from dreamflow.pixels import as_image, as_pixels
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Bicubic resampling of `[1, C, H, W]` to (height, width), low-passed when it shrinks.
 
-    Overshoots a hard edge by a tenth of it at most (Keys' kernel with a = -0.75; -0.5 where it
+    Overshoots a hard edge by about a tenth of it (Keys' kernel with a = -0.75; -0.5 where it
     shrinks). What shrinks stays with torch, whose low pass is the sharper one: with areas or a
     Gaussian in its place, of a third of the cost, a street scene flickers by a twentieth more.
     """
@@ -25,7 +25,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         return image
     shrinks = size[0] < height or size[1] < width
     if image.device.type == "cpu" and not shrinks:
-        return _as_image(cv2.resize(_as_pixels(image), size[::-1], interpolation=cv2.INTER_CUBIC))
+        return as_image(cv2.resize(as_pixels(image), size[::-1], interpolation=cv2.INTER_CUBIC))
     planes = image.contiguous()  # a sixth quicker than pixel by pixel
     return F.interpolate(planes, size, mode="bicubic", align_corners=False, antialias=shrinks)
 
@@ -39,9 +39,9 @@ def backward(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     """
     height, width = flow.shape[-2:]
     if image.device.type == "cpu":
-        x, y = vectors.ends(_as_pixels(flow))
+        x, y = vectors.ends(as_pixels(flow))
         how = cv2.INTER_CUBIC if mode == "bicubic" else cv2.INTER_LINEAR
-        return _as_image(cv2.remap(_as_pixels(image), x, y, how, borderMode=cv2.BORDER_REPLICATE))
+        return as_image(cv2.remap(as_pixels(image), x, y, how, borderMode=cv2.BORDER_REPLICATE))
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
     # grid_sample's own frame: -1 and 1 are the centres of the first and last pixel.
@@ -49,14 +49,3 @@ def backward(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     grid_y = (flow[:, 1] + y) * (2 / max(image.shape[-2] - 1, 1)) - 1
     grid = torch.stack((grid_x, grid_y), dim=-1)
     return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=True)
-
-
-def _as_pixels(image: Tensor) -> np.ndarray:
-    """`[1, C, H, W]` -> `[H, W, C]`."""
-    return np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
-
-
-def _as_image(pixels: np.ndarray) -> Tensor:
-    """And back; OpenCV leaves a single channel out."""
-    height, width = pixels.shape[:2]
-    return torch.from_numpy(pixels.reshape(height, width, -1)).permute(2, 0, 1)[None]

@@ -53,11 +53,15 @@ def damaged(image: Tensor) -> Tensor:
 
 
 def test_dreaming_of_a_class_raises_its_score_above_nearly_all_others(judge):
-    image, settings = texture(96, 128), Dream(octaves=2, steps=12, smoothing=2, spread=0)
+    """On average over three pictures: how soon it rises in a single one is chance."""
+    settings = Dream(octaves=2, steps=8, smoothing=2, spread=0)
+    images = [texture(96, 128, seed=seed) for seed in range(3)]
     cock = classes.index("cock")
-    before = ranks_of(image, judge).index(cock)
-    after = ranks_of(dream(image, judge, [ClassScore(cock)], settings), judge)
-    assert after.index(cock) < before / 4
+    dreams = [dream(image, judge, [ClassScore(cock)], settings) for image in images]
+    before, after = (
+        sum(ranks_of(image, judge).index(cock) for image in group) for group in (images, dreams)
+    )
+    assert after < before / 4
 
 
 SIZE = Box(256, 144)

@@ -30,7 +30,7 @@ LAYERS = {
     "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
                      "filters", "flow", "gauge", "heatmap", "lookahead", "machine",
                      "masks", "mattes", "networks",
-                     "objectives", "optimizers", "raft", "regularizers", "scene", "tiles",
+                     "objectives", "optimizers", "pixels", "raft", "regularizers", "scene", "tiles",
                      "timm_models", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip

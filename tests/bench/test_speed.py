@@ -48,7 +48,7 @@ def bare_passes(engine, size, settings) -> None:
 
 
 def test_a_whole_render_against_its_bare_passes(compare, engine, sources, tmp_path):
-    """On the threads that the render leaves to its passes; the others search for motion."""
+    """The passes on all threads, those too that the render has its motion found by."""
     size = sources[0].shape[:2]
 
     def whole() -> None:
@@ -62,8 +62,8 @@ def test_a_whole_render_against_its_bare_passes(compare, engine, sources, tmp_pa
     def bare() -> None:
         with machine.more_threads(engine.aside):
             bare_passes(engine, size, engine.preset.dream)
-        for _ in range(FRAMES - 1):
-            bare_passes(engine, size, render.gentler(engine.preset))
+            for _ in range(FRAMES - 1):
+                bare_passes(engine, size, render.gentler(engine.preset))
 
     assert compare("whole render / bare passes (at most 1.3)", whole, bare, rounds=5) <= 1.3
 
