@@ -118,9 +118,14 @@ class JobFolder:
             os.close(self._lock)
 
     def discard(self) -> None:
-        """Remove the folder; what is known of an output that is in its place goes last."""
-        self._clear(("fingerprint.json", _PLACED, _LOCK))
-        for name in ("fingerprint.json", _PLACED, _LOCK):
+        """Remove the folder; what is known of an output that is in its place goes last.
+
+        Of that the fingerprint stays longest: while the output passes for this render's, it must be
+        possible to see which render that was.
+        """
+        last = (_PLACED, "fingerprint.json", _LOCK)
+        self._clear(last)
+        for name in last:
             discard(self.path / name)
         with contextlib.suppress(OSError):  # another process may have come meanwhile
             self.path.rmdir()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
+from dreamflow import job_folder
 from dreamflow.errors import ChangedError, StorageError
 from dreamflow.job_folder import JobFolder, folder_of, is_placed
+from dreamflow.video.writer import discard
 
 LOOKS = {"look": "one"}
 
@@ -59,6 +62,32 @@ def test_a_fingerprint_that_is_none_is_neither_waited_for_nor_read_to_its_end(ta
     put_in_place_of(path, odd)
     with pytest.raises(ChangedError, match="damaged: give --restart"), opened(target):
         pass
+
+
+def test_whenever_its_removal_is_cut_short_the_folder_is_taken_up_again(target, monkeypatch):
+    """The process ends before its n-th removal: the output is known as done, or as any other."""
+    ends, removals = False, 0
+    while not ends:
+        target.write_bytes(b"the film")
+        begin(target)
+        pid = os.fork()
+        if pid == 0:
+            with opened(target) as folder:
+                folder.announce(target)
+                monkeypatch.setattr(job_folder, "discard", ends_after(removals, discard))
+                folder.discard()
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        ends, removals = os.waitstatus_to_exitcode(status) == 0, removals + 1
+        with opened(target) as folder:
+            assert folder.is_placed or not folder.finished
+    assert removals > 5
+
+
+def ends_after(removals, remove):
+    """`remove`, but in place of one more than so many the process ends."""
+    left = itertools.repeat(remove, removals)
+    return lambda path: next(left, lambda _: os._exit(9))(path)
 
 
 @ODD
