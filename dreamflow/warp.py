@@ -30,6 +30,20 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes, size, mode="bicubic", align_corners=False, antialias=shrinks)
 
 
+def shrink(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """`resize` of an image `[1, C, H, W]` within 0..1 to a smaller (height, width), and within it.
+
+    On the CPU it counts in 8-bit levels, which takes a fifth of the time and errs by a third of a
+    level: good enough for what is looked at, and nothing that adds up from frame to frame.
+    """
+    if picture.device.type != "cpu":
+        return resize(picture, size).clamp_(0, 1)
+    levels = as_image(cv2.convertScaleAbs(as_pixels(picture), alpha=255))
+    packed = levels.contiguous(memory_format=torch.channels_last)  # by strides it is so already
+    small = F.interpolate(packed, size, mode="bicubic", align_corners=False, antialias=True)
+    return small.contiguous(memory_format=torch.channels_last).float().div_(255)
+
+
 def backward(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     """Pull `image` along `flow`: output(p) = image(p + flow(p)).
 

@@ -119,6 +119,13 @@ def test_shrinking_averages_instead_of_picking_pixels():
     torch.testing.assert_close(shrunk, torch.full_like(shrunk, 0.5), rtol=0, atol=0.1)
 
 
+def test_what_is_shrunk_in_levels_is_what_is_shrunk_in_numbers():
+    picture = (torch.rand(1, 3, 90, 160) * 255).round() / 255
+    small, exact = (each(picture, (54, 96)) for each in (warp.shrink, warp.resize))
+    assert small.min() >= 0 and small.max() <= 1
+    assert (small - exact.clamp(0, 1)).abs().mean() < 0.5 / 255
+
+
 def test_enlarging_does_not_move_the_picture():
     """Pixel areas are aligned, so the centre of a blob stays at the same share of the width."""
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(24.0), indexing="ij")
