@@ -8,7 +8,7 @@ import pytest
 from tiny import TinyExtractor, texture
 
 from dreamflow import gauge
-from dreamflow.gauge import shortfall, size_of_step
+from dreamflow.gauge import Gauge, shortfall, size_of_step
 from dreamflow.objectives import ClassScore, LayerEnergy
 
 
@@ -43,4 +43,10 @@ def test_a_gauge_is_the_energy_of_the_dream_at_every_octave():
     assert learnt.index == 7
     assert set(learnt.targets) == {(1, "second"), (0, "first"), (0, "second")}
     expected = float(terms[1].score(extractor(dreamed)))
-    assert learnt.targets[0, "second"] == pytest.approx(expected)
+    assert learnt.energies[-1] == (0, "second", pytest.approx(expected))
+
+
+def test_what_enlarging_and_encoding_take_is_dreamed_beforehand():
+    """A tenth of the energy, so that on the screen a carried dream is as strong as a fresh one."""
+    learnt = Gauge(0, 50.0, (), ((0, "first", 2.0),))
+    assert 2.0 / 0.9 <= learnt.targets[0, "first"] <= 2.0 / 0.85

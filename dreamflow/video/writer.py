@@ -124,9 +124,9 @@ def _quality(output: Output) -> list[str]:
 def _x264(output: Output) -> list[str]:
     # Dreams live by their colours: where red, green and blue are counted alike it pays to spend
     # more on chroma, and flat patches come back exactly. They are texture all over, from which
-    # x264 would take to give to flat ground: with half of that a dream in the dark keeps 3% more
-    # of its layer's activation for 3% more bytes.
-    words = "chroma-qp-offset=-2:aq-strength=0.5"
+    # x264 would take to give to flat ground: with a quarter of that a dream in the dark keeps 4%
+    # more of its layer's activation for 5% more bytes, and a bright one flickers by 2% less.
+    words = "chroma-qp-offset=-2:aq-strength=0.25"
     return [*_quality(output), "-qcomp", "1", "-x264-params", words]
 
 
