@@ -122,7 +122,8 @@ def test_shrinking_averages_instead_of_picking_pixels():
 def test_what_is_shrunk_in_levels_is_what_is_shrunk_in_numbers():
     picture = (torch.rand(1, 3, 90, 160) * 255).round() / 255
     small, exact = (each(picture, (54, 96)) for each in (warp.shrink, warp.resize))
-    assert small.min() >= 0 and small.max() <= 1
+    assert small.min() >= 0
+    assert small.max() <= 1
     assert (small - exact.clamp(0, 1)).abs().mean() < 0.5 / 255
 
 
