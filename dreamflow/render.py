@@ -561,6 +561,21 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
     tiles.tiler_for(engine.extractor, settings.tile).prepare((height, width), engine.terms)
 
 
+def warn_of_idle_objectives(engine: Engine) -> None:
+    """Say which objectives are in coarser octaves than carried frames have; once per job is enough.
+
+    Only the first frame, and those after cuts, would be dreamed for them.
+    """
+    carried = engine.preset.follow.octaves
+    for objective in engine.preset.objectives:
+        if objective.octaves != "all" and min(objective.octaves) >= carried:
+            logger.warning(
+                "%s is dreamed from octave %d on, and only in frames without a past, as others "
+                "have %d: set follow.octaves to %d or more",
+                objective.label, min(objective.octaves), carried, min(objective.octaves) + 1,
+            )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Start:
     """What a frame with a past is dreamed on."""

@@ -34,6 +34,7 @@ from dreamflow.render import (
     gentler,
     render,
     warn_of_dropped_octaves,
+    warn_of_idle_objectives,
 )
 
 DREAM = {"octaves": 2, "steps": 3, "jitter": 4}
@@ -449,6 +450,18 @@ def test_octaves_that_fit_are_not_warned_of(caplog):
     with caplog.at_level(logging.WARNING, "dreamflow"):
         warn_of_dropped_octaves(engine, (48, 64))
     assert octave_warnings(caplog) == []
+
+
+@pytest.mark.parametrize(("octaves", "words"), [(1, "set follow.octaves to 3 or more"), (3, "")])
+def test_objectives_that_carried_frames_would_never_have_are_warned_of(caplog, octaves, words):
+    preset = make_preset(follow={"octaves": octaves})
+    coarse = preset.objectives[0].model_copy(update={"octaves": (2, 3)})
+    objectives = (*preset.objectives, coarse)
+    engine = make_engine(preset.model_copy(update={"objectives": objectives}))
+    with caplog.at_level(logging.WARNING, "dreamflow"):
+        warn_of_idle_objectives(engine)
+    assert len(caplog.records) == (octaves < 3)
+    assert words in caplog.text
 
 
 # ── failures ──
