@@ -34,7 +34,8 @@ _OTHER_WEIGHTS, _OTHER_LIGHT = 0.3, 1.5
 _RESPONSE, _MOST = 2.0, 2.0
 """Of a step: change for a change of the energy by a factor e, and limit."""
 _HEADROOM = 1.12
-"""Over a dream from scratch: enlarging and encoding (x264, crf 15) take a tenth of the energy."""
+"""Over a dream from scratch, so that a decoded film is as strong as that was before it was encoded:
+enlarging and encoding (x264, crf 15) take about a tenth of the energy."""
 _LEAST_STEP = 0.85
 """A step that would be smaller than this is left out, its backward pass too."""
 
@@ -56,7 +57,7 @@ class Gauge:
 
     @property
     def targets(self) -> Energies:
-        """What a carried dream is to have: as much, and what will be lost on its way to the eye."""
+        """What a carried dream is to have: as much, and what the film will lose of it."""
         return {(octave, layer): energy * _HEADROOM for octave, layer, energy in self.energies}
 
     def holds_for(self, terms: Sequence[Term], source: Tensor, index: int) -> bool:

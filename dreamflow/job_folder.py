@@ -217,7 +217,7 @@ class JobFolder:
 
     def _take_over(self) -> None:
         if self._restart:
-            self._clear((_LOCK,))
+            self._forget()
         self._journal = Journal(self.path / _JOURNAL)
         begun = self._journal.entries or self.is_placed or any(self._part_journals())
         if begun:
@@ -276,6 +276,13 @@ class JobFolder:
             for kind, seal in entry.seals.items()
             if kind != "state"
         )
+
+    def _forget(self) -> None:
+        """Remove all that was finished; whenever that is cut short, the rest is known or nothing."""
+        for path in (self.path / _PLACED, self.path / _JOURNAL, *self._part_journals()):
+            discard(path)
+        self._clear(("fingerprint.json", _LOCK))
+        discard(self.path / "fingerprint.json")
 
     def _clear(self, but: Collection[str]) -> None:
         for path in self.path.iterdir():

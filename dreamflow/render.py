@@ -566,14 +566,18 @@ def warn_of_idle_objectives(engine: Engine) -> None:
 
     Only the first frame, and those after cuts, would be dreamed for them.
     """
-    carried = engine.preset.follow.octaves
-    for objective in engine.preset.objectives:
-        if objective.octaves != "all" and min(objective.octaves) >= carried:
-            logger.warning(
-                "%s is dreamed from octave %d on, and only in frames without a past, as others "
-                "have %d: set follow.octaves to %d or more",
-                objective.label, min(objective.octaves), carried, min(objective.octaves) + 1,
-            )  # fmt: skip
+    follow = engine.preset.follow
+    finest = {
+        each.label: min(each.octaves)
+        for each in engine.preset.objectives
+        if each.octaves != "all" and min(each.octaves) >= follow.octaves and each.weight != 0
+    }
+    if finest and follow.steps:
+        logger.warning(
+            "%s: only in octaves that frames with a past, which have %d, are not dreamed in (set "
+            "follow.octaves to %d or more)",
+            ", ".join(finest), follow.octaves, max(finest.values()) + 1,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

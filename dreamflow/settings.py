@@ -691,7 +691,7 @@ class Follow(Stage):
         le=20,
     )
     settle: bool = setting(
-        True, "Dream just as much as keeps the strength of a frame from scratch."
+        True, "Dream just as much as gives an encoded film the strength of a frame from scratch."
     )
 
 

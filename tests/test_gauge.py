@@ -46,7 +46,7 @@ def test_a_gauge_is_the_energy_of_the_dream_at_every_octave():
     assert learnt.energies[-1] == (0, "second", pytest.approx(expected))
 
 
-def test_what_enlarging_and_encoding_take_is_dreamed_beforehand():
-    """A tenth of the energy, so that on the screen a carried dream is as strong as a fresh one."""
+def test_a_carried_dream_aims_over_a_fresh_one_by_no_more_than_a_film_loses():
+    """About a tenth of the energy."""
     learnt = Gauge(0, 50.0, (), ((0, "first", 2.0),))
-    assert 2.0 / 0.9 <= learnt.targets[0, "first"] <= 2.0 / 0.85
+    assert 2.0 < learnt.targets[0, "first"] <= 2.0 / 0.85

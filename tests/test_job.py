@@ -372,7 +372,7 @@ def test_a_late_moment_starts_half_a_second_before(clip_path, target):
 
 
 def resized_source(path, index):
-    return warp.resize(to_image(frames_of(path)[index]), (36, 48)).clamp(0, 1)
+    return warp.shrink(to_image(frames_of(path)[index]), (36, 48))
 
 
 def test_a_moment_looks_as_in_the_whole_render(short_clip, target):

@@ -64,23 +64,28 @@ def test_a_fingerprint_that_is_none_is_neither_waited_for_nor_read_to_its_end(ta
         pass
 
 
-def test_whenever_its_removal_is_cut_short_the_folder_is_taken_up_again(target, monkeypatch):
-    """The process ends before its n-th removal: the output is known as done, or as any other."""
+@pytest.mark.parametrize("how", ["done", "restarted"])
+def test_whenever_its_removal_is_cut_short_the_folder_is_taken_up_again(target, monkeypatch, how):
+    """The process ends before its n-th removal: what is left is known for what it is."""
     ends, removals = False, 0
     while not ends:
         target.write_bytes(b"the film")
         begin(target)
         pid = os.fork()
         if pid == 0:
-            with opened(target) as folder:
-                folder.announce(target)
+            try:
+                with opened(target) as folder:
+                    folder.announce(target)
                 monkeypatch.setattr(job_folder, "discard", ends_after(removals, discard))
-                folder.discard()
-            os._exit(0)
+                with opened(target, restart=how == "restarted") as folder:
+                    folder.discard()
+                os._exit(0)
+            finally:
+                os._exit(1)
         _, status = os.waitpid(pid, 0)
         ends, removals = os.waitstatus_to_exitcode(status) == 0, removals + 1
         with opened(target) as folder:
-            assert folder.is_placed or not folder.finished
+            assert folder.is_placed or len(folder.finished) in (0, 2)
     assert removals > 5
 
 
