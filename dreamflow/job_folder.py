@@ -278,7 +278,7 @@ class JobFolder:
         )
 
     def _forget(self) -> None:
-        """Remove all that was finished; whenever that is cut short, the rest is known or nothing."""
+        """Remove what was finished, so that wherever it is cut short the rest can be taken up."""
         for path in (self.path / _PLACED, self.path / _JOURNAL, *self._part_journals()):
             discard(path)
         self._clear(("fingerprint.json", _LOCK))
