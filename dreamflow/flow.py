@@ -20,7 +20,7 @@ from torch import Tensor
 from dreamflow import vectors
 from dreamflow.errors import UsageError
 from dreamflow.frames import Box
-from dreamflow.pixels import as_image, as_pixels
+from dreamflow.pixels import as_image, as_levels, as_pixels
 from dreamflow.settings import Follow
 
 Frames = tuple[int, int]
@@ -158,7 +158,7 @@ class FlowMethod(FlowSource):
 
     def _seen(self, image: Tensor) -> np.ndarray:
         """An image as the search is shown it."""
-        return _small(rgb(image), self._size)
+        return _small(as_levels(image), self._size)
 
     def _found(self, one: np.ndarray, other: np.ndarray, first: Tensor) -> Tensor:
         """The flow between two pictures, of which the one shows the image `first`."""
@@ -180,11 +180,6 @@ def create(settings: Follow, device: torch.device | str = "cpu") -> FlowMethod:
 def as_flow(found: np.ndarray, device: torch.device) -> Tensor:
     """`[H, W, 2]` -> flow `[1, 2, H, W]`."""
     return as_image(np.ascontiguousarray(found)).to(device)
-
-
-def rgb(image: Tensor) -> np.ndarray:
-    """An image within 0..1 as the searches see it: uint8 `[H, W, 3]`."""
-    return cv2.convertScaleAbs(as_pixels(image), alpha=255)
 
 
 def _small(picture: np.ndarray, limit: int | str) -> np.ndarray:
@@ -239,7 +234,7 @@ def correspond(
     there, opposite = method.both_ways(current, previous, frames)
     flows = as_pixels(there), as_pixels(opposite)
     agreed = vectors.agree(flows[0], vectors.pulled(flows[1], flows[0]))
-    refuted = _trails(rgb(current), rgb(previous), flows[0])
+    refuted = _trails(as_levels(current), as_levels(previous), flows[0])
     return _believed(there, agreed & vectors.inside(flows[0]) & ~refuted)
 
 
@@ -255,7 +250,7 @@ def recognise(
     """
     there = method.between(current, older, frames)
     found = as_pixels(there)
-    strange = _other_colours(rgb(current), rgb(older), found)
+    strange = _other_colours(as_levels(current), as_levels(older), found)
     return _believed(there, vectors.inside(found) & ~strange)
 
 
@@ -266,7 +261,7 @@ def _believed(flow: Tensor, reliable: np.ndarray) -> Correspondence:
 
 
 def _trails(current: np.ndarray, previous: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Where a vector near a motion edge brings what is not there, `[H, W]`; pictures as of `rgb`.
+    """Where a vector near a motion edge brings what is not there, `[H, W]`; pictures in levels.
 
     Behind what moves a few pixels a frame both flows agree on moving the uncovered strip along with
     it, as a search's patches and its smoothness carry the motion over the edge. The pictures tell:

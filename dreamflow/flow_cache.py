@@ -23,7 +23,8 @@ import numpy as np
 from torch import Tensor
 
 from dreamflow.errors import DreamflowError, OutputError
-from dreamflow.flow import STEPS_PER_PIXEL, FlowMethod, FlowSource, Frames, as_flow, rgb
+from dreamflow.flow import STEPS_PER_PIXEL, FlowMethod, FlowSource, Frames, as_flow
+from dreamflow.pixels import as_levels
 from dreamflow.video.ffmpeg import open_regular
 from dreamflow.video.stills import temporary_beside
 
@@ -55,7 +56,7 @@ class FlowCache(FlowSource):
         self._full = False
 
     def between(self, first: Tensor, second: Tensor, frames: Frames | None = None) -> Tensor:
-        path = self._path(rgb(first), rgb(second))
+        path = self._path(as_levels(first), as_levels(second))
         kept = self._read(path, first)
         if kept is None:
             kept = self._search.between(first, second)
@@ -65,7 +66,7 @@ class FlowCache(FlowSource):
     def both_ways(
         self, first: Tensor, second: Tensor, frames: Frames | None = None
     ) -> tuple[Tensor, Tensor]:
-        pictures = rgb(first), rgb(second)
+        pictures = as_levels(first), as_levels(second)
         paths = self._path(*pictures), self._path(*pictures[::-1])
         there, back = self._read(paths[0], first), self._read(paths[1], second)
         if there is not None and back is not None:

@@ -128,7 +128,7 @@ def render_video(request: VideoRequest) -> Generator[Event | Finished, None, Non
         _check_inputs_survive(request, clip.files)
         engine = _engine(request, clip.info)
         film = _film(request, clip, engine, codec)
-        _warn(engine, clip.info)
+        warn_of_octaves(engine, clip.info)
         yield from make(film, request.target, request)
     yield Finished(request.target, clip.info.frame_count, time.monotonic() - began)
 
@@ -238,7 +238,7 @@ def render_moment(
         yield from _lead_up(clip, _engine(request, clip.info), moment)
 
 
-def _warn(engine: Engine, info: VideoInfo) -> None:
+def warn_of_octaves(engine: Engine, info: VideoInfo) -> None:
     """Tell of octaves that do not fit, and of objectives that carried frames do not have."""
     warn_of_dropped_octaves(engine, (info.height, info.width))
     warn_of_idle_objectives(engine)
@@ -254,7 +254,7 @@ def _lead_up(
             f"--at is behind the clip's end ({info.frame_count} frames, "
             f"{float(info.duration):.3f} s)"
         )
-    _warn(engine, info)
+    warn_of_octaves(engine, info)
     with clip.part(max(0, last - int(SETTLING_SECONDS * info.rate)), last + 1) as part:
         yield Started(part.info, "png")
         yield from _dreamed(part, engine, part.info.first_index)
@@ -264,7 +264,7 @@ def render_frames(request: VideoRequest) -> Generator[RenderedFrame, None, None]
     """The frames of a clip as `render_video` would write them, which this does not."""
     with open_source(request) as clip:
         engine = _engine(request, clip.info)
-        _warn(engine, clip.info)
+        warn_of_octaves(engine, clip.info)
         yield from _dreamed(clip, engine, clip.info.first_index)
 
 

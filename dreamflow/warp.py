@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamflow import vectors
-from dreamflow.pixels import as_image, as_pixels
+from dreamflow.pixels import as_image, as_levels, as_pixels
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -39,9 +39,8 @@ def shrink(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if picture.device.type != "cpu":
         return resize(picture, size).clamp_(0, 1)
-    levels = as_image(cv2.convertScaleAbs(as_pixels(picture), alpha=255))
-    packed = levels.contiguous(memory_format=torch.channels_last)  # by strides it is so already
-    small = F.interpolate(packed, size, mode="bicubic", align_corners=False, antialias=True)
+    levels = as_image(as_levels(picture))
+    small = F.interpolate(levels, size, mode="bicubic", align_corners=False, antialias=True)
     return small.contiguous(memory_format=torch.channels_last).float().div_(255)
 
 

@@ -48,10 +48,11 @@ from dreamflow.job import (
     refuse_from_nothing,
     refuse_motion_masks,
     refuse_reels,
+    warn_of_octaves,
     without_motion,
 )
 from dreamflow.preset import Preset
-from dreamflow.render import Engine, RenderedFrame, warn_of_dropped_octaves, warn_of_idle_objectives
+from dreamflow.render import Engine, RenderedFrame
 from dreamflow.schedule import SoundCurves
 from dreamflow.seeds import Seed
 from dreamflow.settings import Camera
@@ -398,8 +399,7 @@ def _facts(request: ZoomRequest) -> dict[str, str]:
 
 def warn(engine: Engine, info: VideoInfo) -> None:
     """Tell of octaves that do not fit, of objectives left out, and of a camera that never moves."""
-    warn_of_dropped_octaves(engine, (info.height, info.width))
-    warn_of_idle_objectives(engine)
+    warn_of_octaves(engine, info)
     moments = (engine.at(index).preset.camera for index in range(0, info.frame_count, 10))
     if all(_stands_still(settings) for settings in moments):
         logger.warning(

@@ -11,7 +11,8 @@ from tiny import texture
 
 from dreamflow import raft
 from dreamflow.errors import UnavailableError
-from dreamflow.flow import FlowMethod, rgb
+from dreamflow.flow import FlowMethod
+from dreamflow.pixels import as_levels
 
 CPU = torch.device("cpu")
 
@@ -25,7 +26,7 @@ def test_it_gives_what_the_network_gives_for_the_first_picture_then_the_second(
     first, second = (texture(128, 136, seed=seed).mul(255).round() / 255 for seed in (1, 2))
     with torch.no_grad():
         expected = network(first * 2 - 1, second * 2 - 1)[-1]
-    found = raft.build("raft_small", CPU)(rgb(first), rgb(second))
+    found = raft.build("raft_small", CPU)(as_levels(first), as_levels(second))
     torch.testing.assert_close(
         torch.from_numpy(found).permute(2, 0, 1)[None], expected, rtol=0, atol=1e-3
     )
@@ -34,7 +35,7 @@ def test_it_gives_what_the_network_gives_for_the_first_picture_then_the_second(
 def test_a_picture_is_continued_by_its_edge_and_the_flow_cropped(tmp_path, monkeypatch):
     install_raft(tmp_path, "raft_small", monkeypatch)
     search = raft.build("raft_small", CPU)
-    one, other = (rgb(texture(100, 131, seed=seed)) for seed in (1, 2))
+    one, other = (as_levels(texture(100, 131, seed=seed)) for seed in (1, 2))
     padding = ((0, 28), (0, 5), (0, 0))
     whole = search(*(np.pad(each, padding, mode="edge") for each in (one, other)))
     assert np.array_equal(search(one, other), whole[:100, :131])

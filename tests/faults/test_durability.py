@@ -96,6 +96,7 @@ def test_row_01_killed_at_random_moments_a_render_ends_with_every_frame_the_same
         if (tmp_path / "out.mp4").exists() and not is_placed(tmp_path / "out.mp4"):
             assert np.array_equal(faulty.frames("out.mp4"), whole)
             assert is_killed or faulty.left() == {"out.mp4"}
+            assert not chunks_in(request)  # they go before what tells that it is in its place
             os.remove(tmp_path / "out.mp4")  # it got to its end: another life begins
     list(render_video(request))
     assert np.array_equal(faulty.frames("out.mp4"), whole)
