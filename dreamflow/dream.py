@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow import gauge, masks, objectives, optimizers, regularizers, tiles, warp
+from dreamflow import gauge, masks, objectives, optimizers, regularizers, shaping, tiles, warp
 from dreamflow.errors import BadMediaError, is_out_of_memory
-from dreamflow.filters import for_channels, gaussian_blur
+from dreamflow.filters import for_channels
 from dreamflow.gauge import Energies
 from dreamflow.masks import Mask
 from dreamflow.objectives import Features, Term
@@ -33,11 +33,9 @@ from dreamflow.tiles import Tiler, Window
 if TYPE_CHECKING:
     from dreamflow.ensemble import AnyExtractor
 
-_CELL = 16
-"""Pixels a side of the cells in which the gradient's strength is averaged."""
-
 _WORTH_A_STEP = 0.005
 """Of the picture: what is uncovered by less waits for the next step of the whole."""
+_TINY = float(np.finfo(np.float32).tiny)
 _GRAIN = 0.05
 """Standard deviation of the noise that dreams grow from."""
 _MOST_DEGREES, _MOST_SCALE = 10.0, 0.1
@@ -125,14 +123,13 @@ def dream(
     source = whole if source is None else pad_to(source, extractor.minimum_side)
     dreamed, detail = whole, None
     for octave, size in octave_sizes(whole.shape[-2:], settings, extractor.minimum_side):
-        base = warp.resize(whole, size)
+        base = warp.shrink(whole, size)
         dreamed = base if detail is None else warp.resize(detail, size).add_(base)
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
         if here and settings.steps:
             other = source is not whole and scene.asks_for_source(here)  # spares a resampling
-            under = warp.resize(source, size) if other else base
-            under = under if under is whole else under.clamp(0, 1)  # which it is within already
+            under = warp.shrink(source, size) if other else base
             natural = settings.start == "frequency"
             view = scene.at(under, here, extractor, natural=natural)
             key = (*seed, octave)
@@ -214,12 +211,10 @@ def octave_sizes(
 def draw_shift(key: Sequence[int], jitter: int) -> tuple[int, int]:
     """A random shift of -jitter..jitter pixels (down, right), the same for the same `key`.
 
-    Drawn on the CPU from a generator of its own, so that serial, resumed and distributed renders
-    shift alike.
+    Drawn from the key alone, so that serial, resumed and distributed renders shift alike.
     """
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    down, right = generator.integers(-jitter, jitter, size=2, endpoint=True)
-    return int(down), int(right)
+    down, right = np.random.SeedSequence(key).generate_state(2) % (2 * jitter + 1)
+    return int(down) - jitter, int(right) - jitter
 
 
 def draw_turn(key: Sequence[int], robust: float) -> Tensor:
@@ -321,7 +316,7 @@ class _Step:
             sizes.append(self.effort.size(self.terms, features))
             score, slope = climb(leaf, features, self.terms, view, (0, 0), units)
             blurs = spare and settings.smoothing > 0
-            return score, cascaded_blur(slope, settings.smoothing) if blurs else slope
+            return score, shaping.cascaded_blur(slope, settings.smoothing) if blurs else slope
 
         score, slope = tiler.uphill(image, self.terms, self.view.references, key, one)
         size = sum(sizes) / len(sizes)
@@ -329,15 +324,16 @@ class _Step:
             return image
         if not spare:
             return self._go(image, score, slope, self._shaped(slope), size)
-        factor = evening(slope, settings.spread) if settings.spread > 0 else None
-        gradient = tiles.shape_in_place(slope, factor, settings.chroma, settings.limit)
+        factor = shaping.evening(slope, settings.spread) if settings.spread > 0 else None
+        gradient = shaping.mix_and_cap(slope, factor, settings.chroma, settings.limit)
         return self._go(image, score, slope, gradient, size)
 
     def _is_bounded(self) -> bool:
         return all(term.bounded and term.weight > 0 for term in self.terms)
 
     def _shaped(self, slope: Tensor) -> Tensor:
-        gradient = shape_gradient(regularizers.shaped(slope, self.view.regularize), self.settings)
+        slope = regularizers.shaped(slope, self.view.regularize)
+        gradient = shaping.shape_gradient(slope, self.settings)
         return regularizers.natural(gradient) if self.view.natural else gradient
 
     def _go(
@@ -354,21 +350,20 @@ class _Step:
         `size` is the part of a whole step to go where the dream is ripe.
         """
         settings, mask, view = self.settings, self.mask, self.view
-        mean = tiles.mean_size if shift is None else _mean_size
-        scale = mean(gradient)
+        scale = shaping.mean_size(gradient)
         if (cover := _cover(self.terms, view, shift or (0, 0))) is not None:
             gradient = gradient * cover  # what was blurred over the mask's border
-            scale = mean(gradient) / cover.mean().clamp(min=torch.finfo(cover.dtype).tiny)
+            scale = shaping.mean_size(gradient) / max(float(cover.mean()), _TINY)
         _check_finite(score, scale, self.terms, settings, self.frame)
         step = gradient if shift is None else roll(gradient, (-shift[0], -shift[1]))
         level = settings.step_size / 255
         if self.adam is not None:
-            step, scale = self.adam.direction(step), torch.ones_like(scale)
+            step, scale = self.adam.direction(step), 1.0
         pace = self.effort.pace(size)
         if isinstance(pace, Tensor):
             step, pace = step * for_channels(pace), 1.0
         scaled = level * objectives.share(self.terms) * pace
-        scaled /= max(float(scale), torch.finfo(scale.dtype).tiny)
+        scaled /= max(scale, _TINY)
         if self.adam is None and self._is_bounded():
             scaled = min(scaled, _room(score, slope, gradient))
         if mask is not None:
@@ -381,10 +376,6 @@ class _Step:
             settled = regularizers.settled(moved, view.source, view.regularize, level)
             moved = masks.within(mask, moved, settled)
         return moved.clamp_(0, 1)
-
-
-def _mean_size(gradient: Tensor) -> Tensor:
-    return gradient.abs().mean()
 
 
 def uphill(
@@ -474,7 +465,7 @@ def _cover(terms: Sequence[Term], view: View, shift: tuple[int, int]) -> Tensor 
 
 
 def _check_finite(
-    score: Tensor, scale: Tensor, terms: Sequence[Term], settings: Dream, frame: int
+    score: Tensor, scale: float, terms: Sequence[Term], settings: Dream, frame: int
 ) -> None:
     # A score that overflows has a gradient of zero: without its check the dream silently stops.
     if not (math.isfinite(score) and math.isfinite(scale)):
@@ -523,50 +514,6 @@ def _descend(
 
     found = optimizers.lbfgs(loss, image, settings.steps - 1, settings.step_size / 255)
     return found.clamp(0, 1)
-
-
-def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
-    """Blur the gradient, even it out, reduce its colour and cap its outliers, as `settings` say."""
-    if settings.smoothing > 0:
-        gradient = cascaded_blur(gradient, settings.smoothing)
-    if settings.spread > 0:
-        gradient = gradient * for_channels(evening(gradient, settings.spread))
-    if settings.chroma != 1:
-        gradient = less_colour(gradient, settings.chroma)
-    if settings.limit > 0:
-        cap = settings.limit * float(gradient.abs().mean())  # a tensor as bound takes 9x the time
-        gradient = gradient.clamp(-cap, cap)
-    return gradient
-
-
-def less_colour(gradient: Tensor, chroma: float) -> Tensor:
-    """The share `chroma` of the gradient's colour, all of its grey (the mean of the channels)."""
-    mix = torch.eye(3) * chroma + (1 - chroma) / 3
-    return (gradient.permute(0, 2, 3, 1) @ mix.to(gradient)).permute(0, 3, 1, 2)
-
-
-def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
-    """Mean of two blurs, at half and at twice `sigma`: keeps fine strokes beside broad ones."""
-    fine, broad = gaussian_blur(gradient, sigma / 2), gaussian_blur(gradient, sigma * 2)
-    return (fine + broad).mul_(0.5)
-
-
-def evening(gradient: Tensor, spread: float) -> Tensor:
-    """What to multiply the gradient with so that the dream covers the picture evenly.
-
-    Returns `[1, 1, H, W]`: the mean absolute value around each pixel to the power of `-spread`.
-    "Around" is a Gaussian of a fourteenth of the long side, the size of a face in the picture. A
-    plain gradient is largest where the layer already fires, so that one spot eats the picture;
-    this lets fainter places grow too. (Google's notebook evens out the scales of a gradient in a
-    Laplacian pyramid; this evens out its places.)
-    """
-    height, width = gradient.shape[-2:]
-    sample = gradient[..., ::4, ::4].abs().mean(dim=1, keepdim=True)  # a sixteenth tells as much
-    cells = (max(1, round(height / _CELL)), max(1, round(width / _CELL)))
-    around = gaussian_blur(F.adaptive_avg_pool2d(sample, cells), max(cells) / 14)
-    floor = (sample.mean() / 10).clamp(min=torch.finfo(sample.dtype).tiny)  # flat places stay flat
-    factor = (around + floor) ** -spread
-    return warp.resize(factor, (height, width))
 
 
 def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:

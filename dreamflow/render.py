@@ -761,8 +761,7 @@ def compose(full: Tensor, residual: Tensor, mask: Mask | None = None) -> Tensor:
 
 def shrink(full: Tensor, limit: int | str) -> Tensor:
     """The full-size source at the size that flow and dream run at (see `dream_size`)."""
-    size = dream_size(full.shape[-2:], limit)
-    return full if tuple(full.shape[-2:]) == size else warp.shrink(full, size)
+    return warp.shrink(full, dream_size(full.shape[-2:], limit))
 
 
 def dream_size(size: tuple[int, ...], limit: int | str) -> tuple[int, int]:

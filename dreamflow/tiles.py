@@ -301,23 +301,3 @@ def _spans(
 
 def _on_stride(place: float) -> int:
     return round(place / _STRIDE) * _STRIDE
-
-
-def shape_in_place(gradient: Tensor, factor: Tensor | None, chroma: float, limit: float) -> Tensor:
-    """What `dream.shape_gradient` does behind its blur, without another picture in memory."""
-    if factor is not None:
-        gradient.mul_(factor)
-    if chroma != 1:
-        for band in gradient.split(256, dim=2):
-            grey = band.mean(dim=1, keepdim=True)
-            band.lerp_(grey, 1 - chroma)
-    if limit > 0:
-        cap = limit * float(mean_size(gradient))
-        gradient.clamp_(-cap, cap)
-    return gradient
-
-
-def mean_size(gradient: Tensor) -> Tensor:
-    """The mean absolute value, without a copy; sums by rows, so that it stays exact."""
-    rows = torch.linalg.vector_norm(gradient, 1, dim=(1, 3), dtype=torch.float32)
-    return rows.mean() / (gradient.shape[1] * gradient.shape[3])

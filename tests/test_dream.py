@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import TinyExtractor, texture
 
 from dreamflow import networks, objectives
-from dreamflow.dream import Effort, ascend, draw_shift, dream, octave_sizes, roll, shape_gradient
+from dreamflow.dream import Effort, ascend, draw_shift, dream, octave_sizes, roll
 from dreamflow.errors import BadMediaError
 from dreamflow.objectives import LayerEnergy
 from dreamflow.settings import Dream
@@ -72,8 +72,10 @@ def test_the_score_of_the_layer_rises(embedded):
 
 def test_a_negative_weight_lowers_the_score():
     image, extractor = texture(48, 64), TinyExtractor()
-    result = dream(image, extractor, [LayerEnergy("second", weight=-1)], SHORT)
-    assert energy(extractor, "second", result) < 0.9 * energy(extractor, "second", image)
+    terms, longer = [LayerEnergy("second", weight=-1)], SHORT.model_copy(update={"steps": 10})
+    results = [dream(image, extractor, terms, longer, (seed, 0)) for seed in range(4)]
+    mean = sum(energy(extractor, "second", result) for result in results) / len(results)
+    assert mean < 0.8 * energy(extractor, "second", image)
 
 
 def test_values_stay_within_0_and_1_and_reach_both_ends():
@@ -262,62 +264,6 @@ def test_a_picture_that_is_not_numbers_stops_too():
     image[0, 0, 3, 4] = math.nan
     with pytest.raises(BadMediaError, match="frame 2"):
         dream(image, TinyExtractor(), TERMS, SHORT, (0, 2))
-
-
-# ── the shape of the gradient ──
-
-
-def noise(height=32, width=40):
-    return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(5))
-
-
-def shaped_by(gradient, **changes):
-    return shape_gradient(gradient, UNSHAPED.model_copy(update=changes))
-
-
-def test_a_gradient_can_be_taken_as_it_is():
-    gradient = noise()
-    assert torch.equal(shaped_by(gradient), gradient)
-
-
-def test_no_value_of_the_gradient_exceeds_the_limit():
-    spiky = noise() ** 5
-    cap = 2 * float(spiky.abs().mean())
-    assert float(spiky.abs().max()) > cap
-    assert float(shaped_by(spiky, limit=2).abs().max()) == pytest.approx(cap)
-
-
-@pytest.mark.parametrize("chroma", [0, 0.45, 1, 2])
-def test_chroma_scales_colour_and_leaves_grey_alone(chroma):
-    gradient = noise()
-    shaped = shaped_by(gradient, chroma=chroma)
-    grey = gradient.mean(1, keepdim=True)
-    torch.testing.assert_close(shaped.mean(1, keepdim=True), grey, rtol=0, atol=1e-6)
-    torch.testing.assert_close(shaped - grey, chroma * (gradient - grey), rtol=0, atol=1e-5)
-
-
-def test_smoothing_lowers_fine_detail_and_keeps_the_mean():
-    gradient = noise() + 1
-    smooth = shaped_by(gradient, smoothing=2)
-    assert float(smooth.std()) < 0.5 * float(gradient.std())
-    assert float(smooth.mean()) == pytest.approx(float(gradient.mean()), abs=0.1)
-
-
-def test_spread_lifts_faint_places_and_keeps_every_sign():
-    gradient = noise(96, 192)
-    gradient[..., 96:] *= 0.1
-
-    def contrast(values):
-        return float(values[..., :48].abs().mean() / values[..., 144:].abs().mean())
-
-    evened = [shaped_by(gradient, spread=spread) for spread in (0, 0.5, 1)]
-    assert contrast(evened[0]) > 1.5 * contrast(evened[1]) > 2 * contrast(evened[2])
-    assert all(torch.equal(values.sign(), gradient.sign()) for values in evened)
-
-
-def test_a_gradient_of_zero_stays_zero_in_every_shape():
-    nothing = torch.zeros(1, 3, 24, 32)
-    assert torch.equal(shape_gradient(nothing, Dream()), nothing)
 
 
 def test_several_terms_pull_together():

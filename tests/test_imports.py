@@ -30,8 +30,8 @@ LAYERS = {
     "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
                      "filters", "flow", "gauge", "heatmap", "lookahead", "machine",
                      "masks", "mattes", "networks",
-                     "objectives", "optimizers", "pixels", "raft", "regularizers", "scene", "tiles",
-                     "timm_models", "vectors", "warp"},
+                     "objectives", "optimizers", "pixels", "raft", "regularizers", "scene",
+                     "shaping", "tiles", "timm_models", "vectors", "warp"},
     "vocabulary": {"ahead", "classes", "errors", "frames", "schedule", "settings"},
 }  # fmt: skip
 """From top to bottom: a module may import from its own layer, without cycles, and from below."""

@@ -60,8 +60,8 @@ def images(clip, made) -> list[torch.Tensor]:
     return [frame.image for frame in render(clip, made)]
 
 
-@pytest.mark.parametrize(("threads", "aside"), [(1, 0), (2, 1), (3, 1), (4, 2), (64, 2)])
-def test_half_of_the_threads_are_taken_and_two_at_most(threads, aside):
+@pytest.mark.parametrize(("threads", "aside"), [(1, 0), (2, 0), (3, 1), (5, 1), (6, 2), (64, 2)])
+def test_a_third_of_the_threads_are_taken_and_two_at_most(threads, aside):
     assert lookahead.threads_of(threads) == aside
 
 
@@ -159,13 +159,13 @@ def test_a_dream_from_scratch_has_all_threads_and_a_carried_one_those_that_are_l
 @pytest.mark.parametrize(("method", "aside"), [("dis", 1), ("farneback", 1), ("none", 0)])
 def test_threads_are_divided_only_where_there_is_something_to_search_for(method, aside):
     look = preset.load("base", overrides=[f"follow.flow={method}"])
-    made = job.prepare(look, Fraction(25), "cpu", 2)
+    made = job.prepare(look, Fraction(25), "cpu", 3)
     assert made.aside == aside
-    assert torch.get_num_threads() == 2 - aside
-    assert job.facts(made)["threads"] == 2
+    assert torch.get_num_threads() == 3 - aside
+    assert job.facts(made)["threads"] == 3
 
 
 def test_a_still_is_dreamed_with_all_threads():
-    made = job.prepare(preset.load("base"), Fraction(25), "cpu", 2, make_flow=job.without_motion)
+    made = job.prepare(preset.load("base"), Fraction(25), "cpu", 3, make_flow=job.without_motion)
     assert made.aside == 0
-    assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3

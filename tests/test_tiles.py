@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tiny import TinyExtractor, texture
@@ -272,15 +271,3 @@ def test_an_allocation_that_fails_is_told_from_other_errors():
         torch.empty(1 << 50)
     assert is_out_of_memory(failed.value)
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
-
-
-def test_shaping_in_place_is_shaping():
-    generator = torch.Generator().manual_seed(4)
-    gradient = torch.randn(1, 3, 300, 90, generator=generator)
-    settings = Dream(smoothing=0, spread=0.6, chroma=0.4, limit=2)
-    wanted = dream.shape_gradient(gradient, settings)
-    factor = dream.evening(gradient, 0.6)
-    found = tiles.shape_in_place(gradient.clone(), factor, 0.4, 2)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-    assert float(tiles.mean_size(found)) == pytest.approx(float(found.abs().mean()), rel=1e-5)
-    assert np.isfinite(found.numpy()).all()
