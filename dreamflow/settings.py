@@ -676,7 +676,7 @@ class Follow(Stage):
         0.5, "Blur of the occlusion mask's edge.", unit="px", moves=True, ge=0, le=32
     )
     memory: float = setting(
-        0.12,
+        0.13,
         "Share taken from five frames ago, against errors that add up; 0 forgets what was hidden.",
         moves=True,
         ge=0,
