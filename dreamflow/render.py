@@ -691,10 +691,12 @@ def ascent(preset: Preset) -> Dream:
 
 
 def ripened(preset: Preset, ripeness: Tensor) -> Tensor:
-    """The ripeness after the steps of `dream_on`."""
-    follow = preset.follow
-    steps = follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
-    return (ripeness + steps / max(preset.dream.steps, 1)).clamp(max=1)
+    """The ripeness after the steps of `dream_on`: the whole steps so far, of those of a frame from
+    scratch, in all octaves.
+    """
+    follow, full = preset.follow, preset.dream.steps * preset.dream.octaves
+    steps = follow.octaves * follow.steps * follow.effort
+    return (ripeness + steps * (1 + follow.catch_up * (1 - ripeness)) / max(full, 1)).clamp(max=1)
 
 
 def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge | None:
