@@ -33,6 +33,7 @@ from dreamflow.render import (
     dream_size,
     gentler,
     render,
+    ripened,
     warn_of_dropped_octaves,
     warn_of_idle_objectives,
 )
@@ -272,6 +273,16 @@ def test_places_just_uncovered_are_unripe_and_ripen():
     assert beside[12] == pytest.approx(1, abs=0.02)
     assert behind[12] < 0.7
     assert behind[12] < behind[13] < behind[14]
+
+
+@pytest.mark.parametrize(("octaves", "gained"), [(1, 0.01), (4, 0.04)])
+def test_a_frame_ripens_by_its_share_of_the_steps_of_one_from_scratch(octaves, gained):
+    """An octave of four is a quarter of them: what a slow pan brings in is long behind the rest."""
+    follow = {"octaves": octaves, "steps": 2, "effort": 0.2, "catch_up": 1.0}
+    look = make_preset(dream={"octaves": 4, "steps": 10}, follow=follow)
+    for before, times in ((0.0, 2), (0.5, 1.5)):
+        after = ripened(look, torch.full((1, 1, 2, 2), before))
+        torch.testing.assert_close(after, torch.full((1, 1, 2, 2), before + times * gained))
 
 
 def test_what_was_uncovered_is_dreamed_harder():
