@@ -506,7 +506,7 @@ def _descend(
     def loss(picture: Tensor) -> tuple[float, Tensor]:
         score, slope = uphill(picture, extractor, terms, view, units=units)
         size = slope.abs().mean()
-        _check_finite(score, size, terms, settings, frame)
+        _check_finite(score, float(size), terms, settings, frame)
         if not gain:
             gain.append(objectives.share(terms) / size.clamp(min=torch.finfo(size.dtype).tiny))
         prior, against = regularizers.value_and_gradient(picture, view.source, view.regularize)
