@@ -35,7 +35,7 @@ _RESPONSE, _MOST = 2.0, 2.0
 """Of a step: change for a change of the energy by a factor e, and limit."""
 _HEADROOM = 1.06
 """Over a dream from scratch, so that a decoded film is as strong as that was before it was encoded:
-enlarging and encoding (x264, crf 14) take about a tenth of the energy. The other half comes of what
+enlarging and encoding (x264, crf 15) take about a tenth of the energy. The other half comes of what
 is unripe, which is dreamed harder however strong the whole is."""
 _LEAST_STEP = 0.85
 """A step that would be smaller than this is left out, its backward pass too."""

@@ -850,7 +850,7 @@ class Output(Stage):
         "auto", "Codec; `auto` goes by the output's name."
     )
     crf: int = setting(
-        14, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
+        15, "Quality of h264, h265, vp9 and av1; lower is better and larger.", ge=0, le=63
     )
     speed: Literal["ultrafast", "veryfast", "fast", "medium", "slow", "veryslow"] = setting(
         "medium", "Encoder effort: slower makes smaller files."
