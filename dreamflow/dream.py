@@ -110,8 +110,8 @@ def dream(
 
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1. `source`
-    is the frame without any dream, of the same form, if that is not the image; `scene` what else
-    the terms need.
+    is the frame without any dream, of the same form and within 0..1, if that is not the image;
+    `scene` what else the terms need.
 
     Where an octave has no terms there is nothing to ascend to, and it takes no steps.
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).

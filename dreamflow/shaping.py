@@ -92,7 +92,7 @@ def _mixed_with_opencv(gradient: Tensor, factor: Tensor | None, chroma: float) -
 
 
 def mean_size(gradient: Tensor) -> float:
-    """The mean absolute value, without a copy in memory."""
+    """The mean absolute value; on the CPU without a copy where the gradient lies pixel by pixel."""
     if gradient.device.type == "cpu":
         return cv2.norm(as_pixels(gradient), cv2.NORM_L1) / gradient.numel()
     rows = torch.linalg.vector_norm(gradient, 1, dim=(1, 3), dtype=torch.float32)
