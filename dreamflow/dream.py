@@ -61,6 +61,10 @@ class Effort:
     """What is strong enough; nothing is where a layer is not in it."""
     octave: int = 0
     """That of the steps in question."""
+    ripe: float = 1.0
+    """What to multiply steps with where nothing is behind, if there are no targets."""
+    finest: int = 0
+    """The last octave that takes steps."""
 
     def at(self, octave: int, like: Tensor) -> Effort:
         """The same for the steps of an octave, in which the picture is as large as `like`."""
@@ -73,7 +77,7 @@ class Effort:
     def size(self, terms: Sequence[Term], features: objectives.Features) -> float:
         """What to multiply the step with where the dream is ripe."""
         if not self.targets:
-            return 1.0
+            return self.ripe
         return gauge.size_of_step(gauge.shortfall(self.targets, self.octave, terms, features))
 
     @property
@@ -127,7 +131,7 @@ def dream(
         dreamed = base if detail is None else warp.resize(detail, size).add_(base)
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
-        if here and settings.steps:
+        if here and settings.steps and octave >= effort.finest:
             other = source is not whole and scene.asks_for_source(here)  # spares a resampling
             under = warp.shrink(source, size) if other else base
             natural = settings.start == "frequency"
@@ -350,20 +354,24 @@ class _Step:
         `size` is the part of a whole step to go where the dream is ripe.
         """
         settings, mask, view = self.settings, self.mask, self.view
-        scale = shaping.mean_size(gradient)
-        if (cover := _cover(self.terms, view, shift or (0, 0))) is not None:
-            gradient = gradient * cover  # what was blurred over the mask's border
-            scale = shaping.mean_size(gradient) / max(float(cover.mean()), _TINY)
-        _check_finite(score, scale, self.terms, settings, self.frame)
-        step = gradient if shift is None else roll(gradient, (-shift[0], -shift[1]))
-        level = settings.step_size / 255
+        back = None if shift is None else (-shift[0], -shift[1])
+        cover = _cover(self.terms, view)
+        if cover is not None:  # what was blurred over the mask's border
+            gradient = gradient * (cover if shift is None else roll(cover, shift))
+        step = gradient if back is None else roll(gradient, back)
         if self.adam is not None:
-            step, scale = self.adam.direction(step), 1.0
+            step = self.adam.direction(step)
         pace = self.effort.pace(size)
         if isinstance(pace, Tensor):
-            step, pace = step * for_channels(pace), 1.0
+            step, cover = step * for_channels(pace), pace if cover is None else pace * cover
+            pace = 1.0
+        # Of what moves: where that is a flat wall the rest of the picture would make it creep.
+        scale = shaping.mean_size(step) / (1.0 if cover is None else max(float(cover.mean()), _TINY))
+        _check_finite(score, scale, self.terms, settings, self.frame)
+        level = settings.step_size / 255
         scaled = level * objectives.share(self.terms) * pace
-        scaled /= max(scale, _TINY)
+        if self.adam is None:
+            scaled /= max(scale, _TINY)
         if self.adam is None and self._is_bounded():
             scaled = min(scaled, _room(score, slope, gradient))
         if mask is not None:
@@ -456,12 +464,11 @@ def _unshifted(
     return torch.roll(values, (-(down // stride), -(right // stride)), dims=(2, 3))
 
 
-def _cover(terms: Sequence[Term], view: View, shift: tuple[int, int]) -> Tensor | None:
+def _cover(terms: Sequence[Term], view: View) -> Tensor | None:
     """How much of a dream each pixel is open to, `[1, 1, H, W]`; None if to all of it."""
     if any(not term.mask for term in terms):
         return None
-    shares = torch.stack([view.masks[mask] for mask in {term.mask for term in terms}])
-    return roll(shares.amax(0), shift)
+    return torch.stack([view.masks[mask] for mask in {term.mask for term in terms}]).amax(0)
 
 
 def _check_finite(

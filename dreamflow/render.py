@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ from dreamflow import (
     color,
     feedback,
     gauge,
+    ground,
     machine,
     masks,
     mattes,
@@ -28,12 +30,13 @@ from dreamflow import (
     warp,
 )
 from dreamflow.color import ColorStatistics
-from dreamflow.dream import Effort, dream, octave_sizes, pad_to
+from dreamflow.dream import Effort, Seed, dream, octave_sizes, pad_to
 from dreamflow.errors import PresetError
 from dreamflow.feedback import STANDING, Arrived, Canvas, Carry, Move, Past, consulted
 from dreamflow.flow import Correspondence, FlowSource, Frames, correspond, create, recognise
 from dreamflow.frames import Array, Box, to_image
 from dreamflow.gauge import Gauge
+from dreamflow.ground import NewGround
 from dreamflow.lookahead import Lookahead, Question
 from dreamflow.masks import Mask, MaskFrames
 from dreamflow.mattes import Matte, Tracker
@@ -389,7 +392,7 @@ def _dream_last(
     else:
         learnt = kept_up(last.engine, known, last.source, last.index)
         dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
-        ripeness = ripened(last.engine.preset, start.ripeness)
+        ripeness = ripened(last.engine.preset, start)
     residual, where = dreamed - last.source, last.engine.where(last.source)
     return (
         Carry(last.index, last.source, residual, ripeness, learnt, pasts, worn, where),
@@ -589,6 +592,8 @@ class Start:
     """`[1, 1, h, w]`: see `Carry`; 0 where nothing was carried to."""
     flow: Tensor
     """To the frame of the carried dream, `[1, 2, h, w]`."""
+    ground: NewGround | None = None
+    """What is to be dreamed in coarser octaves than the rest."""
     mattes: tuple[Matte, ...] = ()
     """The masks that travel, as they lie on it."""
 
@@ -618,7 +623,8 @@ def start_image(
         own = own * feedback.let_grow(carry, correspondence, move, engine.mask)
         ripeness = arrived.trust - (1 - own.clamp(0, 1)) * latest.trust
     image = feedback.laid_on(source, arrived, settings, gap * engine.reference_frames)
-    return Start(image, ripeness, correspondence.flow_to_previous, worn)
+    new = new_ground(engine, ripeness, arrived.trust)
+    return Start(image, ripeness, correspondence.flow_to_previous, new, worn)
 
 
 def remembered(
@@ -640,6 +646,16 @@ def remembered(
     if far and latest.trust.mean() < 1 - _HOLE:
         latest = latest.steadied(arrived(far), 0, ground)
     return latest
+
+
+def new_ground(engine: Engine, ripeness: Tensor, trust: Tensor) -> NewGround | None:
+    """Where a frame is to be dreamed in the octaves that carried frames leave out."""
+    follow, full = engine.preset.follow, engine.preset.dream
+    if not (follow.ground and follow.steps and full.steps and follow.octaves < full.octaves):
+        return None
+    least = math.ceil(engine.extractor.minimum_side * full.octave_scale ** (full.octaves - 1))
+    whole = any(term.aligned for term in engine.terms)  # they look at places in the frame
+    return ground.find(ripeness, trust, max(ripeness.shape[-2:]) if whole else least)
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
@@ -666,16 +682,34 @@ def dream_on(
 ) -> Tensor:
     """The few steps of a frame that starts from the dream of `gap` frames ago."""
     preset, passed = engine.preset, gap * engine.reference_frames
-    settings = gentler(preset)
     targets = learnt.targets if learnt else {}
     effort = Effort(1 - start.ripeness, preset.follow.catch_up, targets)
-    seed = (preset.seed, index)
+    seed, scene = (preset.seed, index), engine.scene(source, start.flow, passed)
+    image = start.image
+    if start.ground is not None:
+        image = dream_on_new_ground(engine, start.ground, image, source, seed, scene)
     dreamed = dream(
-        start.image, engine.extractor, engine.terms, settings, seed, engine.mask, effort,
-        scene=engine.scene(source, start.flow, passed), source=source,
+        image, engine.extractor, engine.terms, gentler(preset), seed, engine.mask, effort,
+        scene=scene, source=source,
     )  # fmt: skip
     kept = (1 - preset.color.rate) ** passed
     return settle_color(engine, dreamed, source, 1 - kept)
+
+
+def dream_on_new_ground(
+    engine: Engine, new: NewGround, image: Tensor, source: Tensor, seed: Seed, scene: Scene
+) -> Tensor:
+    """The image with one step in each octave that only frames from scratch have, where it is new."""
+    full, follow = ascent(engine.preset), engine.preset.follow
+    changes = {"steps": 1, "step_size": full.step_size * follow.ground, "start": "source"}
+    settings = full.model_copy(update={**changes, "optimizer": "ascent"})
+    mask = Mask(new.of(engine.mask.at(image))) if engine.mask else None
+    effort = Effort(new.of(new.share), ripe=0.0, finest=follow.octaves)
+    dreamed = dream(
+        new.of(image), engine.extractor, engine.terms, settings, seed, mask, effort,
+        scene=scene.cut(new.of, source), source=new.of(source),
+    )  # fmt: skip
+    return new.put(image, dreamed)
 
 
 def ascent(preset: Preset) -> Dream:
@@ -690,13 +724,18 @@ def ascent(preset: Preset) -> Dream:
     return preset.dream.model_copy(update={"step_size": step_size})
 
 
-def ripened(preset: Preset, ripeness: Tensor) -> Tensor:
+def ripened(preset: Preset, start: Start) -> Tensor:
     """The ripeness after the steps of `dream_on`: the whole steps so far, of those of a frame from
     scratch, in all octaves.
+
+    A step on new ground counts as one, however large: it stands for those that the place will not
+    have before the film shows it.
     """
-    follow, full = preset.follow, preset.dream.steps * preset.dream.octaves
-    steps = follow.octaves * follow.steps * follow.effort
-    return (ripeness + steps * (1 + follow.catch_up * (1 - ripeness)) / max(full, 1)).clamp(max=1)
+    follow, full, ripeness = preset.follow, preset.dream, start.ripeness
+    steps = follow.octaves * follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
+    if start.ground is not None:
+        steps = steps + (full.octaves - follow.octaves) * start.ground.share
+    return (ripeness + steps / max(full.steps * full.octaves, 1)).clamp(max=1)
 
 
 def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge | None:

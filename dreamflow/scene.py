@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -90,6 +90,11 @@ class Scene:
         """Whether the frame without its dream is looked at, and not only its size."""
         compared = any(picture == SOURCE for term in terms for _, picture in term.references)
         return compared or regularizers.in_force(self.regularize)
+
+    def cut(self, cut: Callable[[Tensor], Tensor], frame: Tensor) -> Scene:
+        """The scene of a piece of a frame, which `cut` takes out of all that is as large as it."""
+        masks = {name: Mask(cut(mask.at(frame))) for name, mask in self.masks.items()}
+        return replace(self, masks=masks)
 
     def at(
         self,

@@ -690,6 +690,14 @@ class Follow(Stage):
         ge=0,
         le=20,
     )
+    ground: float = setting(
+        3.0,
+        "Size of the step that broad new ground, as a pan brings it in, gets in each coarser octave, "
+        "as a share of `dream.step_size`; 0 for none.",
+        moves=True,
+        ge=0,
+        le=20,
+    )
     settle: bool = setting(
         True, "Dream just as much as gives an encoded film the strength of a frame from scratch."
     )

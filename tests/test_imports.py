@@ -28,7 +28,7 @@ LAYERS = {
               "video.reader", "video.scratch", "video.sequences", "video.stills", "video.stream",
               "video.writer"},
     "numeric core": {"camera", "color", "dream", "efficientnet_lite", "ensemble", "feedback",
-                     "filters", "flow", "gauge", "heatmap", "lookahead", "machine",
+                     "filters", "flow", "gauge", "ground", "heatmap", "lookahead", "machine",
                      "masks", "mattes", "networks",
                      "objectives", "optimizers", "pixels", "raft", "regularizers", "scene",
                      "shaping", "tiles", "timm_models", "vectors", "warp"},
