@@ -42,7 +42,8 @@ _MOST_DEGREES, _MOST_SCALE = 10.0, 0.1
 """How far `dream.robust` 1 turns and scales a picture."""
 
 Seed = tuple[int, int]
-"""(seed of the render, index of the source frame): what all randomness of a frame hangs on."""
+"""(seed of the render, index of the source frame): what all randomness of a frame hangs on. One
+from scratch has that of a still, which has the index 0."""
 
 
 _TURN, _FIRST, _GRID = 1, 2, 3
@@ -109,13 +110,14 @@ def dream(
     *,
     scene: Scene | None = None,
     source: Tensor | None = None,
+    frame: int | None = None,
 ) -> Tensor:
     """Dream on `image` and return it with what was dreamed, as much as the `mask` lets grow.
 
     Convention: image [1, 3, H, W], RGB, 0..1, any size (one smaller than the network's minimum is
     continued by its edge meanwhile). The result has the same form and stays within 0..1. `source`
     is the frame without any dream, of the same form and within 0..1, if that is not the image;
-    `scene` what else the terms need.
+    `scene` what else the terms need; `frame` what errors call it, if not by the `seed`.
 
     Where an octave has no terms there is nothing to ascend to, and it takes no steps.
     Raises BadMediaError when the gradient leaves the numbers (NaN or infinite).
@@ -137,7 +139,10 @@ def dream(
             natural = settings.start == "frequency"
             view = scene.at(under, here, extractor, natural=natural)
             key = (*seed, octave)
-            dreamed = _dream_octave(dreamed, extractor, here, settings, key, view, mask, harder)
+            named = seed[1] if frame is None else frame
+            dreamed = _dream_octave(
+                dreamed, extractor, here, settings, key, named, view, mask, harder
+            )
         detail = dreamed - base if octave else None  # nobody needs that of the full size
     dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
     return masks.kept(mask, image, dreamed)
@@ -149,13 +154,14 @@ def _dream_octave(
     terms: Sequence[Term],
     settings: Dream,
     key: tuple[int, int, int],
+    frame: int,
     view: View,
     mask: Mask | None,
     effort: Effort,
 ) -> Tensor:
-    """All steps of one octave; `key` is (seed of the render, frame, octave)."""
+    """All steps of one octave of a `frame`; `key` is (*seed, octave)."""
     if settings.optimizer == "lbfgs":
-        found = _descend(image, extractor, terms, settings, view, key[1])
+        found = _descend(image, extractor, terms, settings, view, frame)
         return masks.within(mask, image, found)
     adam = Adam() if settings.optimizer == "adam" else None
     grid = _grid(terms, extractor)
@@ -165,7 +171,7 @@ def _dream_octave(
         shift = (round(shift[0] / grid) * grid, round(shift[1] / grid) * grid)
         turn = draw_turn((*key, step, _TURN), settings.robust) if turns else None
         image = ascend(
-            image, extractor, terms, settings, shift, key[1], mask, effort,
+            image, extractor, terms, settings, shift, frame, mask, effort,
             view=view, turn=turn, adam=adam, key=(*key, step, _GRID),
         )  # fmt: skip
     return image
@@ -366,7 +372,9 @@ class _Step:
             step, cover = step * for_channels(pace), pace if cover is None else pace * cover
             pace = 1.0
         # Of what moves: where that is a flat wall the rest of the picture would make it creep.
-        scale = shaping.mean_size(step) / (1.0 if cover is None else max(float(cover.mean()), _TINY))
+        scale = shaping.mean_size(step) / (
+            1.0 if cover is None else max(float(cover.mean()), _TINY)
+        )
         _check_finite(score, scale, self.terms, settings, self.frame)
         level = settings.step_size / 255
         scaled = level * objectives.share(self.terms) * pace

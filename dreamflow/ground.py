@@ -25,14 +25,14 @@ _CONTEXT = 48
 """Pixels around new ground that the network sees with it."""
 _LEAST = 0.005
 """Of the picture: less is not worth a pass."""
-_FLEETING = 0.25
+_FLEETING = 0.2
 """Of what is new, as much that it came with this very frame: where it comes and goes like that no
 dream has the time to grow, and what is begun there again and again only flickers."""
 
 
 @dataclass(frozen=True)
 class NewGround:
-    """Where a frame is to be dreamed in coarser octaves, and the piece of it that holds all that."""
+    """Where a frame is to be dreamed in coarser octaves, and the piece of it that holds that."""
 
     share: Tensor
     """How much of a step each place of the whole frame gets, `[1, 1, h, w]` in 0..1."""

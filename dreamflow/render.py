@@ -659,13 +659,17 @@ def new_ground(engine: Engine, ripeness: Tensor, trust: Tensor) -> NewGround | N
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
-    """The full dream of a frame without a past."""
+    """The full dream of a frame without a past, with the random draws of a still.
+
+    How strong a dream becomes is luck too: of one picture with other draws it varies by a tenth
+    (standard deviation), with the same ones by half of that. So the first frame of a shot, from
+    which the strength to hold is learnt, is as lucky as any other would be.
+    """
     preset = engine.preset
-    seed = (preset.seed, index)
     with machine.more_threads(engine.aside):
         dreamed = dream(
-            source, engine.extractor, engine.terms, ascent(preset), seed, engine.mask,
-            scene=engine.scene(source),
+            source, engine.extractor, engine.terms, ascent(preset), (preset.seed, 0), engine.mask,
+            scene=engine.scene(source), frame=index,
         )  # fmt: skip
     if preset.dream.start != "source":  # what is dreamed from nothing owes the source no colours
         return dreamed
@@ -699,7 +703,7 @@ def dream_on(
 def dream_on_new_ground(
     engine: Engine, new: NewGround, image: Tensor, source: Tensor, seed: Seed, scene: Scene
 ) -> Tensor:
-    """The image with one step in each octave that only frames from scratch have, where it is new."""
+    """The image with a step in each octave that only frames from scratch have, where it is new."""
     full, follow = ascent(engine.preset), engine.preset.follow
     changes = {"steps": 1, "step_size": full.step_size * follow.ground, "start": "source"}
     settings = full.model_copy(update={**changes, "optimizer": "ascent"})

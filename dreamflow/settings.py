@@ -692,8 +692,8 @@ class Follow(Stage):
     )
     ground: float = setting(
         3.0,
-        "Size of the step that broad new ground, as a pan brings it in, gets in each coarser octave, "
-        "as a share of `dream.step_size`; 0 for none.",
+        "Size of the step that broad new ground, as a pan brings it in, gets in each of the "
+        "coarser octaves, as a share of `dream.step_size`; 0 for none.",
         moves=True,
         ge=0,
         le=20,

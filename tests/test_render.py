@@ -29,6 +29,7 @@ from dreamflow.frames import to_array, to_image
 from dreamflow.objectives import LayerEnergy
 from dreamflow.render import (
     Engine,
+    Start,
     compose,
     dream_size,
     gentler,
@@ -99,15 +100,22 @@ def test_a_frame_before_one_that_cannot_be_read_is_still_yielded():
         next(frames)
 
 
-def test_the_first_index_sets_the_draws_so_a_frame_dreams_alike_wherever_the_run_begins():
+def test_a_frame_from_scratch_is_dreamed_as_a_still_is_wherever_the_run_begins():
     (source,) = panning_clip(1)
     engine = make_engine(make_preset(dream=DREAM, color={"anchor": "none"}))
     (here,) = rendered([source], engine, first_index=3)
-    (there,) = rendered([source], engine, first_index=0)
     assert here.index == 3
-    assert not torch.equal(here.image, there.image)
-    alone = dream(to_image(source), engine.extractor, engine.terms, engine.preset.dream, (0, 3))
+    alone = dream(to_image(source), engine.extractor, engine.terms, engine.preset.dream, (0, 0))
     torch.testing.assert_close(here.image, alone, rtol=0, atol=1e-6)
+
+
+def test_carried_frames_draw_by_their_index():
+    first, second = panning_clip(2)
+    engine = make_engine(make_preset(dream=DREAM, follow={"jitter": 1.0, "settle": False}))
+    films = [rendered([first, second], engine, first_index=index) for index in (0, 0, 3)]
+    here, again, later = (film[-1].image for film in films)
+    assert torch.equal(here, again)
+    assert not torch.equal(here, later)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_film():
@@ -280,8 +288,10 @@ def test_a_frame_ripens_by_its_share_of_the_steps_of_one_from_scratch(octaves, g
     """An octave of four is a quarter of them: what a slow pan brings in is long behind the rest."""
     follow = {"octaves": octaves, "steps": 2, "effort": 0.2, "catch_up": 1.0}
     look = make_preset(dream={"octaves": 4, "steps": 10}, follow=follow)
+    image, flow = torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, 2)
     for before, times in ((0.0, 2), (0.5, 1.5)):
-        after = ripened(look, torch.full((1, 1, 2, 2), before))
+        start = Start(image, torch.full((1, 1, 2, 2), before), flow)
+        after = ripened(look, start)
         torch.testing.assert_close(after, torch.full((1, 1, 2, 2), before + times * gained))
 
 
