@@ -567,7 +567,7 @@ def warn_of_dropped_octaves(engine: Engine, size: tuple[int, ...]) -> None:
 def warn_of_idle_objectives(engine: Engine) -> None:
     """Say which objectives are in coarser octaves than carried frames have; once per job is enough.
 
-    Only the first frame, and those after cuts, would be dreamed for them.
+    Only the first frame, those after cuts, and new ground would be dreamed for them.
     """
     follow = engine.preset.follow
     finest = {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
-from tiny import TinyExtractor, texture
+from tiny import TinyExtractor, still_clip, texture
 
-from dreamflow import gauge
-from dreamflow.gauge import Gauge, shortfall, size_of_step
+from dreamflow import gauge, preset
+from dreamflow.gauge import shortfall, size_of_step
+from dreamflow.job import prepare
 from dreamflow.objectives import ClassScore, LayerEnergy
+from dreamflow.render import render
 
 
 def test_nothing_missing_is_a_full_step_and_more_than_enough_is_none():
@@ -46,7 +49,15 @@ def test_a_gauge_is_the_energy_of_the_dream_at_every_octave():
     assert learnt.energies[-1] == (0, "second", pytest.approx(expected))
 
 
-def test_a_carried_dream_aims_over_a_fresh_one_by_no_more_than_a_film_loses():
-    """About a tenth of the energy."""
-    learnt = Gauge(0, 50.0, (), ((0, "first", 2.0),))
-    assert 2.0 < learnt.targets[0, "first"] <= 2.0 / 0.85
+def test_a_carried_dream_grows_a_little_over_a_fresh_one_and_no_further():
+    """By what its film loses when it is encoded, and a little for an unlucky first frame."""
+    look = preset.load("base", overrides=["dream.size=160"])
+    engine = prepare(look, Fraction(25), "cpu", 2)
+    frames = list(render(still_clip(16, 96, 160), engine))
+
+    def energy(frame):
+        features = engine.extractor(frame.carry.source + frame.carry.residual)
+        return float(engine.terms[0].score(features))
+
+    first, *carried = [energy(frame) for frame in frames]
+    assert all(1.02 * first < each < 1.5 * first for each in carried)

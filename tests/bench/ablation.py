@@ -35,6 +35,7 @@ ALTERED: dict[str, tuple[str, ...]] = {
     "no settling": ("follow.settle=false",),
     "no memory": ("follow.memory=0",),
     "no catching up": ("follow.catch_up=0",),
+    "no new ground": ("follow.ground=0",),
     "no decay": ("follow.decay=1",),
     "no colour anchor": ("color.rate=0",),
     "no mask": (),
