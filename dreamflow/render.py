@@ -392,7 +392,7 @@ def _dream_last(
     else:
         learnt = kept_up(last.engine, known, last.source, last.index)
         dreamed = dream_on(last.engine, start, last.source, last.index, gap, learnt)
-        ripeness = ripened(last.engine.preset, start)
+        ripeness = ripened(last.engine, start)
     residual, where = dreamed - last.source, last.engine.where(last.source)
     return (
         Carry(last.index, last.source, residual, ripeness, learnt, pasts, worn, where),
@@ -728,18 +728,23 @@ def ascent(preset: Preset) -> Dream:
     return preset.dream.model_copy(update={"step_size": step_size})
 
 
-def ripened(preset: Preset, start: Start) -> Tensor:
+def ripened(engine: Engine, start: Start) -> Tensor:
     """The ripeness after the steps of `dream_on`: the whole steps so far, of those of a frame from
     scratch, in all octaves.
 
     A step on new ground counts as one, however large: it stands for those that the place will not
     have before the film shows it.
     """
-    follow, full, ripeness = preset.follow, preset.dream, start.ripeness
-    steps = follow.octaves * follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
+    preset, ripeness, size = engine.preset, start.ripeness, start.image.shape[-2:]
+    follow, least = preset.follow, engine.extractor.minimum_side
+    full, own = (
+        [octave for octave, _ in octave_sizes(size, settings, least)]
+        for settings in (preset.dream, gentler(preset))
+    )
+    steps = len(own) * follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
     if start.ground is not None:
-        steps = steps + (full.octaves - follow.octaves) * start.ground.share
-    return (ripeness + steps / max(full.steps * full.octaves, 1)).clamp(max=1)
+        steps = steps + sum(octave >= follow.octaves for octave in full) * start.ground.share
+    return (ripeness + steps / max(len(full) * preset.dream.steps, 1)).clamp(max=1)
 
 
 def learn(engine: Engine, source: Tensor, dreamed: Tensor, index: int) -> Gauge | None:

@@ -85,7 +85,7 @@ def _mixed_with_opencv(gradient: Tensor, factor: Tensor | None, chroma: float) -
         mixed = band if chroma == 1 else cv2.transform(band, mix)
         if factor is not None:
             times = as_pixels(for_channels(factor[..., top : top + _BAND, :]))
-            cv2.multiply(mixed, times, dst=band)
+            np.multiply(mixed, times, out=band)
         elif mixed is not band:
             band[:] = mixed
     return as_image(pixels)

@@ -287,12 +287,12 @@ def test_places_just_uncovered_are_unripe_and_ripen():
 def test_a_frame_ripens_by_its_share_of_the_steps_of_one_from_scratch(octaves, gained):
     """An octave of four is a quarter of them: what a slow pan brings in is long behind the rest."""
     follow = {"octaves": octaves, "steps": 2, "effort": 0.2, "catch_up": 1.0}
-    look = make_preset(dream={"octaves": 4, "steps": 10}, follow=follow)
-    image, flow = torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, 2)
+    engine = make_engine(make_preset(dream={"octaves": 4, "steps": 10}, follow=follow))
+    image, flow = torch.zeros(1, 3, 40, 40), torch.zeros(1, 2, 40, 40)
     for before, times in ((0.0, 2), (0.5, 1.5)):
-        start = Start(image, torch.full((1, 1, 2, 2), before), flow)
-        after = ripened(look, start)
-        torch.testing.assert_close(after, torch.full((1, 1, 2, 2), before + times * gained))
+        start = Start(image, torch.full((1, 1, 40, 40), before), flow)
+        after = ripened(engine, start)
+        torch.testing.assert_close(after, torch.full((1, 1, 40, 40), before + times * gained))
 
 
 def test_what_was_uncovered_is_dreamed_harder():

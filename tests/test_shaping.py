@@ -67,6 +67,14 @@ def test_a_gradient_of_zero_stays_zero_in_every_shape():
     assert torch.equal(shape_gradient(nothing, Dream()), nothing)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (65, 1)])
+@pytest.mark.parametrize("smoothing", [0, 1])
+def test_the_smallest_gradients_are_shaped_too(size, smoothing):
+    shaped = shaped_by(noise(*size), spread=0.6, chroma=0.4, smoothing=smoothing)
+    assert tuple(shaped.shape[-2:]) == size
+    assert bool(torch.isfinite(shaped).all())
+
+
 @pytest.mark.parametrize("chroma", [0.4, 1.0])
 @pytest.mark.parametrize("even", [False, True])
 def test_mixing_and_capping_work_in_the_gradients_own_memory(chroma, even):
