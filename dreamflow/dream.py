@@ -371,7 +371,7 @@ class _Step:
         if isinstance(pace, Tensor):
             step, cover = step * for_channels(pace), pace if cover is None else pace * cover
             pace = 1.0
-        # Of what moves: where that is a flat wall the rest of the picture would make it creep.
+        # Of what the pace lets move: if that is a flat wall, the rest would make it creep.
         scale = shaping.mean_size(step) / (
             1.0 if cover is None else max(float(cover.mean()), _TINY)
         )

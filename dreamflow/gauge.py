@@ -59,7 +59,7 @@ class Gauge:
 
     @property
     def targets(self) -> Energies:
-        """What a carried dream is to have: as much, and what the film will lose of it."""
+        """What a carried dream is to have: as much, what the film will lose of it, and a little."""
         return {(octave, layer): energy * _HEADROOM for octave, layer, energy in self.energies}
 
     def holds_for(self, terms: Sequence[Term], source: Tensor, index: int) -> bool:

@@ -53,8 +53,8 @@ class NewGround:
 def find(ripeness: Tensor, trust: Tensor, least_side: int) -> NewGround | None:
     """New ground by what is ripe and what could be followed, both `[1, 1, h, w]` in 0..1.
 
-    The piece is at least `least_side` pixels a side, or as large as the picture. None where all
-    that is new is little, narrow, or gone in a few frames.
+    The piece is at least `least_side` pixels a side, or as large as the picture. None where what
+    is new is little, narrow, or, taken over the whole picture, mostly gone in a few frames.
     """
     unripe = 1 - ripeness
     new, fresh = float(unripe.mean()), float(1 - trust.mean())
@@ -63,7 +63,8 @@ def find(ripeness: Tensor, trust: Tensor, least_side: int) -> NewGround | None:
         return None
     height, width = unripe.shape[-2:]
     cells = (math.ceil(height / _CELL), math.ceil(width / _CELL))
-    around = gaussian_blur(F.adaptive_avg_pool2d(unripe, cells), _BREADTH / _CELL)
+    coarse = F.interpolate(unripe, cells, mode="bilinear", align_corners=False, antialias=True)
+    around = gaussian_blur(coarse, _BREADTH / _CELL)
     broad = (2 * around - 1).clamp(0, 1) * lasting
     if float(broad.mean()) <= _LEAST:
         return None

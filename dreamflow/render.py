@@ -40,7 +40,7 @@ from dreamflow.ground import NewGround
 from dreamflow.lookahead import Lookahead, Question
 from dreamflow.masks import Mask, MaskFrames
 from dreamflow.mattes import Matte, Tracker
-from dreamflow.objectives import Builder, Term
+from dreamflow.objectives import Builder, Term, at_octave
 from dreamflow.scene import Gallery, Scene
 from dreamflow.settings import (
     AnyObjective,
@@ -48,6 +48,7 @@ from dreamflow.settings import (
     ChannelsObjective,
     DirectionObjective,
     NeuronObjective,
+    Regularize,
     mask_name,
 )
 from dreamflow.strict_yaml import together
@@ -650,12 +651,20 @@ def remembered(
 
 def new_ground(engine: Engine, ripeness: Tensor, trust: Tensor) -> NewGround | None:
     """Where a frame is to be dreamed in the octaves that carried frames leave out."""
-    follow, full = engine.preset.follow, engine.preset.dream
-    if not (follow.ground and follow.steps and full.steps and follow.octaves < full.octaves):
+    follow, full = engine.preset.follow, ascent(engine.preset)
+    if not (follow.ground and follow.steps and full.steps and full.step_size and left_out(engine)):
         return None
+    if engine.mask is not None:
+        ripeness = 1 - (1 - ripeness) * engine.mask.at(ripeness)
     least = math.ceil(engine.extractor.minimum_side * full.octave_scale ** (full.octaves - 1))
     whole = any(term.aligned for term in engine.terms)  # they look at places in the frame
     return ground.find(ripeness, trust, max(ripeness.shape[-2:]) if whole else least)
+
+
+def left_out(engine: Engine) -> list[int]:
+    """The octaves that carried frames do not have, and that there is something to dream in."""
+    octaves = range(engine.preset.follow.octaves, engine.preset.dream.octaves)
+    return [octave for octave in octaves if at_octave(engine.terms, octave)]
 
 
 def dream_from_scratch(engine: Engine, source: Tensor, index: int) -> Tensor:
@@ -703,15 +712,21 @@ def dream_on(
 def dream_on_new_ground(
     engine: Engine, new: NewGround, image: Tensor, source: Tensor, seed: Seed, scene: Scene
 ) -> Tensor:
-    """The image with a step in each octave that only frames from scratch have, where it is new."""
+    """The image with a step in each octave that only frames from scratch have, where it is new.
+
+    The steps are those of a frame from scratch, jitter and all, but for their size. The priors wait
+    for the steps of the whole frame: they would change what is around new ground as well.
+    """
     full, follow = ascent(engine.preset), engine.preset.follow
     changes = {"steps": 1, "step_size": full.step_size * follow.ground, "start": "source"}
     settings = full.model_copy(update={**changes, "optimizer": "ascent"})
     mask = Mask(new.of(engine.mask.at(image))) if engine.mask else None
+    priors = engine.preset.regularize
+    shaping_alone = Regularize(laplacian=priors.laplacian, decorrelate=priors.decorrelate)
     effort = Effort(new.of(new.share), ripe=0.0, finest=follow.octaves)
     dreamed = dream(
         new.of(image), engine.extractor, engine.terms, settings, seed, mask, effort,
-        scene=scene.cut(new.of, source), source=new.of(source),
+        scene=replace(scene.cut(new.of, source), regularize=shaping_alone), source=new.of(source),
     )  # fmt: skip
     return new.put(image, dreamed)
 
@@ -743,7 +758,7 @@ def ripened(engine: Engine, start: Start) -> Tensor:
     )
     steps = len(own) * follow.steps * follow.effort * (1 + follow.catch_up * (1 - ripeness))
     if start.ground is not None:
-        steps = steps + sum(octave >= follow.octaves for octave in full) * start.ground.share
+        steps = steps + len({*full} & {*left_out(engine)}) * start.ground.share
     return (ripeness + steps / max(len(full) * preset.dream.steps, 1)).clamp(max=1)
 
 

@@ -699,7 +699,7 @@ class Follow(Stage):
         le=20,
     )
     settle: bool = setting(
-        True, "Dream just as much as gives an encoded film the strength of a frame from scratch."
+        True, "Dream as much as gives an encoded film at least the strength of frames from scratch."
     )
 
 

@@ -175,6 +175,20 @@ def test_shifts_reach_both_ends_and_differ_by_every_part_of_the_key():
     assert len({draw_shift(key, 512) for key in keys}) == len(keys)
 
 
+@pytest.mark.parametrize("beside", ["flat", "busy"])
+def test_what_is_behind_moves_by_a_step_whatever_is_beside_it(beside):
+    """A wall that a pan brings in has a small gradient, and the dream beside it a large one."""
+    image, unripe = texture(48, 80), torch.zeros(1, 1, 48, 80)
+    unripe[..., 40:] = 0.5
+    image[..., :40] = 0.5 if beside == "flat" else texture(48, 40, sigma=0.6)
+    settings = Dream(octaves=1, steps=1, jitter=0, step_size=2, spread=0)
+    effort = Effort(unripe, ripe=0.0)
+    terms = [LayerEnergy("second")]
+    found = dream(image, TinyExtractor(), terms, settings, effort=effort) - image
+    assert float(found[..., :40].abs().max()) == 0
+    assert float(found[..., 40:].abs().mean()) == pytest.approx(0.5 * 2 / 255, rel=0.05)
+
+
 @given(st.tuples(st.integers(-40, 40), st.integers(-40, 40)))
 def test_rolling_there_and_back_changes_nothing(shift):
     image = texture(17, 23)

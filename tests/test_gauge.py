@@ -61,3 +61,4 @@ def test_a_carried_dream_grows_a_little_over_a_fresh_one_and_no_further():
 
     first, *carried = [energy(frame) for frame in frames]
     assert all(1.02 * first < each < 1.5 * first for each in carried)
+    assert 1.21 * first < sum(carried) / len(carried) < 1.4 * first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,7 +13,8 @@ from dreamflow import ground, preset, scene
 from dreamflow.ground import NewGround
 from dreamflow.job import prepare
 from dreamflow.masks import Mask
-from dreamflow.render import Engine, dream_on_new_ground, render
+from dreamflow.preset import Preset
+from dreamflow.render import Engine, dream_on_new_ground, new_ground, render
 
 SIZE = (1, 1, 120, 200)
 FOLLOWED = torch.ones(SIZE)
@@ -107,9 +109,7 @@ def test_a_mask_holds_on_new_ground_too():
     image, shares = texture(96, 160), torch.ones(1, 1, 96, 160)
     shares[..., :40, :] = 0
     engine = Engine.build(look, Fraction(30), extractor=TinyExtractor())
-    masked = Engine(
-        look, engine.extractor, engine.terms, engine.flow, engine.rate, mask=Mask(shares)
-    )
+    masked = replace(engine, mask=Mask(shares))
     new = NewGround(torch.ones(1, 1, 96, 160), slice(10, 96), slice(60, 160))
     dreamed = dream_on_new_ground(masked, new, image, image, (0, 7), scene.Scene())
     assert torch.equal(dreamed[..., :40, :], image[..., :40, :])
@@ -125,30 +125,47 @@ def test_a_scene_is_cut_like_its_frame():
         torch.testing.assert_close(mask.shares, shares[..., 150:], rtol=0, atol=0.01)
 
 
+FEWER = {"dream": {"octaves": 2}, "follow": {"octaves": 1}}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "found"),
     [
-        {"follow": {"ground": 0.0, "octaves": 1}},
-        {"follow": {"octaves": 2}},
-        {"follow": {"steps": 0, "octaves": 1}},
-        {"dream": {"octaves": 2, "steps": 0}},
+        ({}, True),
+        ({"follow": {"octaves": 1, "ground": 0.0}}, False),
+        ({"follow": {"octaves": 2}}, False),
+        ({"follow": {"octaves": 1, "steps": 0}}, False),
+        ({"dream": {"octaves": 2, "steps": 0}}, False),
+        ({"strength": 0.0}, False),
+        ({"objectives": ({"layer": "second", "octaves": (0,)},)}, False),
     ],
-    ids=["turned off", "no octaves left", "no steps", "no steps at all"],
+    ids=["", "turned off", "no octaves left", "no steps", "none at all", "no size", "no objective"],
 )
-def test_there_is_nothing_to_do_without(changes):
-    stages = {"dream": {"octaves": 2, "steps": 2, "jitter": 2}, **changes}
-    extractor = TinyExtractor()
-    engine = make_engine(make_preset(**stages), extractor=extractor)
-    frames = list(render(panning_clip(12, height=64, width=96, speed=3), engine))
-    extractor.sides.clear()
-    carry = frames[-2].carry
-    list(
-        render(
-            panning_clip(12, height=64, width=96, speed=3)[11:], engine, first_index=11, carry=carry
-        )
-    )
-    small = {side for side in extractor.sides if side[0] < 46}
-    assert not small
+def test_there_is_new_ground_only_where_it_would_be_dreamed(changes, found):
+    look = Preset.model_validate({"objectives": ({"layer": "second"},), **FEWER, **changes})
+    new = new_ground(make_engine(look), ripe_but(slice(160, 200)), FOLLOWED)
+    assert (new is not None) == found
+
+
+def test_what_a_mask_keeps_the_dream_from_is_no_new_ground():
+    look = make_preset(**FEWER)
+    right = torch.zeros(SIZE)
+    right[..., 100:] = 1
+    for columns, found in ((slice(160, 200), True), (slice(0, 40), False)):
+        engine = replace(make_engine(look), mask=Mask(right))
+        assert (new_ground(engine, ripe_but(columns), FOLLOWED) is not None) == found
+
+
+def test_priors_leave_what_is_around_new_ground_alone():
+    priors = {"l2_source": 1.0, "blur": 0.5, "total_variation": 1.0}
+    look = make_preset(**FEWER, regularize=priors)
+    engine, image, source = make_engine(look), texture(96, 160), texture(96, 160, seed=1)
+    share = torch.zeros(1, 1, 96, 160)
+    share[..., 120:] = 1
+    new = NewGround(share, slice(0, 96), slice(60, 160))
+    dreamed = dream_on_new_ground(engine, new, image, source, (0, 7), engine.scene(source))
+    torch.testing.assert_close(dreamed[..., :110], image[..., :110], rtol=0, atol=1e-6)
+    assert float((dreamed - image)[..., 125:].abs().mean()) > 1 / 255
 
 
 def test_what_a_slow_pan_brings_in_comes_up_to_its_surroundings():
