@@ -360,11 +360,10 @@ class _Step:
         `size` is the part of a whole step to go where the dream is ripe.
         """
         settings, mask, view = self.settings, self.mask, self.view
-        back = None if shift is None else (-shift[0], -shift[1])
         cover = _cover(self.terms, view)
         if cover is not None:  # what was blurred over the mask's border
             gradient = gradient * (cover if shift is None else roll(cover, shift))
-        step = gradient if back is None else roll(gradient, back)
+        step = gradient if shift is None else roll(gradient, (-shift[0], -shift[1]))
         if self.adam is not None:
             step = self.adam.direction(step)
         pace = self.effort.pace(size)
@@ -372,9 +371,9 @@ class _Step:
             step, cover = step * for_channels(pace), pace if cover is None else pace * cover
             pace = 1.0
         # Of what the pace lets move: if that is a flat wall, the rest would make it creep.
-        scale = shaping.mean_size(step) / (
-            1.0 if cover is None else max(float(cover.mean()), _TINY)
-        )
+        scale = shaping.mean_size(step)
+        if cover is not None:
+            scale /= max(float(cover.mean()), _TINY)
         _check_finite(score, scale, self.terms, settings, self.frame)
         level = settings.step_size / 255
         scaled = level * objectives.share(self.terms) * pace
