@@ -578,8 +578,8 @@ def warn_of_idle_objectives(engine: Engine) -> None:
     }
     if finest and follow.steps:
         logger.warning(
-            "%s: only in octaves that frames with a past, which have %d, are not dreamed in (set "
-            "follow.octaves to %d or more)",
+            "%s: only in octaves that frames with a past, which have %d, are dreamed in on new "
+            "ground alone (set follow.octaves to %d or more)",
             ", ".join(finest), follow.octaves, max(finest.values()) + 1,
         )  # fmt: skip
 
