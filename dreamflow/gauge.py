@@ -94,7 +94,7 @@ def learn(
 
 def _light(source: Tensor) -> float:
     """Never 0, so that it can be divided by."""
-    return max(1.0, float(ColorStatistics.of(source).spread.flatten()[0]))
+    return max(1.0, ColorStatistics.of(source).spread[0])
 
 
 def _weights(terms: Sequence[Term]) -> dict[str, float]:

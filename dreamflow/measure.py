@@ -158,8 +158,8 @@ class Shift:
     @classmethod
     def between(cls, source: Array, output: Array, residual: np.ndarray) -> Shift:
         was, now = (ColorStatistics.of(to_image(array)) for array in (source, output))
-        lightness, a, b = (now.mean - was.mean).flatten().tolist()
-        spread = float((now.spread - was.spread).flatten()[0])
+        lightness, a, b = (new - old for new, old in zip(now.mean, was.mean, strict=True))
+        spread = now.spread[0] - was.spread[0]
         return cls(float(residual.mean()) * 255, lightness, a, b, spread)
 
 
