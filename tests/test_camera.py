@@ -103,6 +103,29 @@ def test_nothing_black_comes_in_at_any_border(border, settings):
     assert float(moved.min()) > 0.4
 
 
+@pytest.mark.parametrize("border", ["reflect", "wrap", "replicate"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"zoom": 1.3, "rotate": 20.0}, {"zoom": 0.7}, {"pan_x": 0.4, "pan_y": -0.3},
+     {"tilt": 8.0, "turn": -6.0}, {"shear": 0.2}],
+)  # fmt: skip
+def test_the_quick_way_on_the_cpu_goes_where_the_other_goes(border, settings, monkeypatch):
+    image, matrix = texture(*SIZE, sigma=1), camera.matrix(Camera(**settings), SIZE)
+    quick = camera.move(image, matrix, border)
+    monkeypatch.setattr(camera, "_is_before_viewer", lambda *_: False)
+    torch.testing.assert_close(quick, camera.move(image, matrix, border), rtol=0, atol=2e-3)
+
+
+def test_what_lies_behind_the_horizon_is_not_seen_upside_down():
+    """A floor with one bright tile before the viewer, whose mirror image would be in the sky."""
+    floor = torch.zeros(1, 3, *SIZE)
+    floor[..., 40:50, 70:90] = 1
+    moved = camera.move(floor, camera.matrix(Camera(tilt=45.0), SIZE, share=1.7), "replicate")
+    rows = moved[0, 0].amax(dim=1).nonzero().flatten()
+    assert len(rows) > 0
+    assert int(rows.max() - rows.min()) == len(rows) - 1
+
+
 def test_wrap_brings_in_the_other_side_without_a_seam():
     image = texture(*SIZE, sigma=2)
     moved = camera.move(image, camera.matrix(Camera(pan_x=0.25), SIZE), "wrap")
