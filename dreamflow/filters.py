@@ -3,6 +3,7 @@
 import math
 
 import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,8 +20,14 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return image
     if image.device.type == "cpu":
-        return _blur_with_opencv(image, sigma)
+        return as_image(blur_pixels(as_pixels(image), sigma))
     return _blur_separably(image, sigma)
+
+
+def blur_pixels(pixels: np.ndarray, sigma: float) -> np.ndarray:
+    """The same for an array `[H, W, C]`; `sigma` over 0."""
+    side = 2 * _radius(sigma) + 1
+    return cv2.GaussianBlur(pixels, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
 def for_channels(mask: Tensor) -> Tensor:
@@ -37,13 +44,6 @@ def for_channels(mask: Tensor) -> Tensor:
 
 def _radius(sigma: float) -> int:
     return max(1, math.ceil(3 * sigma))
-
-
-def _blur_with_opencv(image: Tensor, sigma: float) -> Tensor:
-    pixels = as_pixels(image)
-    side = 2 * _radius(sigma) + 1
-    blurred = cv2.GaussianBlur(pixels, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return as_image(blurred)
 
 
 def _blur_separably(image: Tensor, sigma: float) -> Tensor:

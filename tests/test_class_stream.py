@@ -53,9 +53,9 @@ def damaged(image: Tensor) -> Tensor:
 
 
 def test_dreaming_of_a_class_raises_its_score_above_nearly_all_others(judge):
-    """On average over three pictures: how soon it rises in a single one is chance."""
+    """On average over eight pictures: how soon it rises in a single one is chance."""
     settings = Dream(octaves=2, steps=8, smoothing=2, spread=0)
-    images = [texture(96, 128, seed=seed) for seed in range(3)]
+    images = [texture(96, 128, seed=seed) for seed in range(8)]
     cock = classes.index("cock")
     dreams = [dream(image, judge, [ClassScore(cock)], settings) for image in images]
     before, after = (

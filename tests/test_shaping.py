@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dreamflow import shaping
 from dreamflow.settings import Dream
@@ -79,14 +80,35 @@ def test_the_smallest_gradients_are_shaped_too(size, smoothing):
 @pytest.mark.parametrize("even", [False, True])
 def test_mixing_and_capping_work_in_the_gradients_own_memory(chroma, even):
     gradient = noise(150, 90).contiguous(memory_format=torch.channels_last)
-    factor = shaping.evening(gradient, 0.6) if even else None
-    wanted = gradient.double() * (1 if factor is None else factor)
+    cells = shaping.evening(gradient, 0.6) if even else None
+    wanted = gradient.double()
+    if cells is not None:
+        factor = F.interpolate(cells, scale_factor=8, mode="bilinear", align_corners=False)
+        wanted *= factor[..., :150, :90]
     wanted = torch.lerp(wanted.mean(1, keepdim=True).expand_as(wanted), wanted, chroma)
     cap = 2 * float(wanted.abs().mean())
     before = gradient.data_ptr()
-    found = shaping.mix_and_cap(gradient, factor, chroma, 2)
+    found = shaping.mix_and_cap(gradient, cells, chroma, 2)
     assert found.data_ptr() == before
     torch.testing.assert_close(found.double(), wanted.clamp(-cap, cap), rtol=1e-5, atol=1e-6)
+
+
+def test_bands_of_a_large_gradient_meet_without_a_seam():
+    gradient = noise(800, 640).abs() + 0.1
+    gradient[..., 300:, :] *= 4
+    shaped = shaped_by(gradient, spread=0.8) / gradient  # the factors that each pixel had
+    steps = (shaped[..., 1:, :].log() - shaped[..., :-1, :].log()).abs().amax(dim=(0, 1, 3))
+    within_cells = steps[torch.arange(799) % 8 != 7].max()
+    assert float(steps.max()) < 1.01 * float(within_cells)
+
+
+def test_the_shape_is_the_same_however_its_parts_are_called():
+    """As a tiled step blurs by the piece and does the rest on the whole."""
+    gradient, settings = noise(90, 130), Dream()
+    blurred = shaping.cascaded_blur(gradient, settings.smoothing)
+    cells = shaping.evening(blurred, settings.spread)
+    parts = shaping.mix_and_cap(blurred, cells, settings.chroma, settings.limit)
+    assert torch.equal(parts, shape_gradient(gradient, settings))
 
 
 def test_shaping_leaves_the_gradient_that_it_is_given():

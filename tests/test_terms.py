@@ -252,7 +252,7 @@ def test_several_objectives_share_one_pass_and_resize_nothing_more(monkeypatch):
     dream(image, many, MANY, settings)
     assert many.sides == plain.sides
     assert many.asked == [{"first", "second"}] * 6
-    assert len(of_one) > 2
+    assert of_one
     assert sizes == of_one
 
 
