@@ -111,9 +111,11 @@ class Scene:
         size = (source.shape[-2], source.shape[-1])
         wanted = {reference: term for term in terms for reference in term.references}
         own = {layer for layer, picture in wanted if picture == SOURCE}
-        with torch.no_grad():
-            ours = extractor(source, own) if own else {}
-        found: dict[Reference, Tensor] = {(layer, SOURCE): ours[layer] for layer in own}
+        found: dict[Reference, Tensor] = {}
+        if own:
+            with torch.no_grad():
+                ours = extractor(source, own)
+            found = {(layer, SOURCE): ours[layer] for layer in own}
         for (layer, picture), term in wanted.items():
             if picture != SOURCE:
                 assert self.gallery is not None, f"no pictures for {picture}"
