@@ -95,8 +95,8 @@ def mean_size(gradient: Tensor) -> float:
 
 
 def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    # In a pyramid the broad one takes half the time, but a street scene flickers by a thirtieth more
-    # and comes out an eighth fainter: what a pyramid makes of a place hangs on where its grid lies.
+    # In a pyramid the broad one takes half the time, but a street scene flickers by a thirtieth
+    # more and comes out an eighth fainter: what a pyramid makes of a place hangs on its grid.
     fine, broad = blur_pixels(pixels, sigma / 2), blur_pixels(pixels, sigma * 2)
     return cv2.addWeighted(fine, 0.5, broad, 0.5, 0, dst=fine)
 
