@@ -34,8 +34,8 @@ _RUNNING_SHARE = 0.01
 """How far a running anchor follows the picture in a frame at the reference rate."""
 _LIFTING_SHARE = 0.06
 """How far an anchor that is too dark or flat goes towards what it shall be in such a frame."""
-_OF_BYTES = np.float32(12**0.5 / 256)
-"""What gives bytes that are all alike often a deviation of 1."""
+_OF_FOUR_BYTES = np.float32((4 * (256**2 - 1) / 12) ** -0.5)
+"""What gives a sum of four even bytes a deviation of 1."""
 _NOISE, _FILL = 1, 2
 """What a random draw is for; part of its key."""
 
@@ -220,18 +220,19 @@ def _refreshed(engine: Engine, picture: Tensor, seed: Tensor, index: int, share:
 
 
 def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
-    """Even noise of deviation 1 and the picture's form, the same for the same seed and frame on any
+    """Noise of the picture's form, nearly normal, the same for the same seed and frame on any
     device.
 
-    Of the raw bytes of a generator, which NumPy keeps for good; normal noise takes ten times as
-    long to draw.
+    Each number is a sum of four bytes, drawn in a third of the time that normal ones take. (Single
+    bytes, whose noise has no tails, left a faint weave in grey places after two hundred frames.)
     """
     _, channels, height, width = like.shape
     count = height * width * channels
     key = np.random.SeedSequence((engine.preset.seed, index, purpose))
-    drawn = np.random.SFC64(key).random_raw(-(-count // 8)).view(np.int8)[:count]
-    pixels = np.multiply(drawn, _OF_BYTES, dtype=np.float32).reshape(height, width, channels)
-    return as_image(pixels).to(like.device)
+    drawn = np.random.SFC64(key).random_raw(-(-count // 2)).view(np.int8)[: 4 * count]
+    sums = drawn.reshape(4, count).sum(axis=0, dtype=np.int16) + np.int16(2)  # mean of a byte: -1/2
+    grain = np.multiply(sums, _OF_FOUR_BYTES, dtype=np.float32)
+    return as_image(grain.reshape(height, width, channels)).to(like.device)
 
 
 def _dreamed(engine: Engine, picture: Tensor, index: int, *, gently: bool) -> Tensor:
