@@ -69,6 +69,29 @@ def ffmpegs():
     return [line for line in found.stdout.splitlines() if line.startswith("ffmpeg")]
 
 
+# ── beside other programs ──
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, "20000 None"),
+        ({"GOMP_SPINCOUNT": "7"}, "7 None"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None ACTIVE"),
+    ],
+)
+def test_threads_without_work_let_go_of_their_core_unless_the_user_says_so(asked, wanted):
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    program = (
+        "import atexit, os, sys; from dreamflow import cli; assert 'torch' not in sys.modules; "
+        f"atexit.register(lambda: print(*map(os.environ.get, {names}))); cli.main()"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in names} | asked
+    command = [sys.executable, "-c", program, "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert ran.stdout.splitlines()[-1] == wanted
+
+
 # ── quick to answer ──
 
 

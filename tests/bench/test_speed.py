@@ -84,6 +84,23 @@ def test_a_zoom_frame_against_its_bare_passes(compare):
     assert compare("zoom frame / bare passes (at most 1.2)", frame, bare, rounds=11) <= 1.2
 
 
+def test_two_renders_at_once_against_one(compare, tmp_path):
+    """Each on all threads: shared fairly, they take two or three times as long as one."""
+
+    def renders(count: int) -> None:
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "dreamflow", "video", CLIP, "-o", tmp_path / f"{place}.mp4",
+                 "--end", "12f", "--threads", str(THREADS), "--overwrite", "--quiet"]
+            )
+            for place in range(count)
+        ]  # fmt: skip
+        assert [each.wait() for each in running] == [0] * count
+
+    label = "two renders at once / one (at most 4)"
+    assert compare(label, partial(renders, 2), partial(renders, 1), rounds=3) <= 4
+
+
 def test_a_carried_frame_against_one_from_scratch(compare, engine, sources):
     """Frames in a row, as motion is found while the one before is dreamed."""
     first = next(render.render(sources[:1], engine))
