@@ -224,7 +224,7 @@ def kilobytes(name):
     return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0])
 
 source, target, *changes = sys.argv[1:]
-write_still(Path(source), np.random.default_rng(1).integers(0, 256, (2160, 3840, 3), np.uint8))
+write_still(Path(source), np.random.default_rng(1).integers(0, 256, (2700, 4800, 3), np.uint8))
 look = preset.load("base", overrides=changes)
 Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
 before = kilobytes("VmRSS:")
@@ -237,8 +237,12 @@ print(1024 * (kilobytes("VmHWM:") - before))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_large_still_takes_less_than_eight_copies_of_itself(tmp_path):
-    """Without steps, whose tiles add the same at every size; at 8K all is under 3 GB then."""
+def test_a_large_still_takes_less_than_six_copies_of_itself(tmp_path):
+    """Without steps, whose tiles add the same at every size; at 8K all is under 3 GB then.
+
+    Even its second octave is over the 64 MB from which blocks are handed back at once: whether
+    smaller ones are is chance (a 4K picture took 6.7 to 7.6 copies, run by run).
+    """
     changes = [
         "objectives=[{layer: features.3}]", "dream.size=full", "dream.tile=256", "dream.steps=0",
         "dream.octaves=2",
@@ -246,7 +250,7 @@ def test_a_large_still_takes_less_than_eight_copies_of_itself(tmp_path):
     arguments = [str(tmp_path / "in.png"), str(tmp_path / "out.png"), *changes]
     program = [sys.executable, "-c", PEAK_OF_A_STILL, *arguments]
     told = subprocess.run(program, check=True, capture_output=True, text=True, timeout=300).stdout
-    assert int(told) < 7.5 * 3840 * 2160 * 3 * 4
+    assert int(told) < 6 * 4800 * 2700 * 3 * 4
 
 
 def test_free_memory_heeds_a_limit_on_the_address_space():
