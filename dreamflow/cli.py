@@ -88,11 +88,11 @@ def _let_go_of_processors() -> None:
     """Have torch's threads (libgomp's) sleep after a millisecond without work; before it is loaded.
 
     By default they go on spinning for several, on processors that others wait for: two renders at
-    once, of as many threads as there are cores, each took ten times as long as one alone; now three
+    once, of as many threads as there are cores, each took ten times as long as one alone; now four
     times. One alone is as quick. What the user asked for stands.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "20000"
+        os.environ["GOMP_SPINCOUNT"] = "30000"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -230,7 +230,7 @@ def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
     count = height * width * channels
     key = np.random.SeedSequence((engine.preset.seed, index, purpose))
     drawn = np.random.SFC64(key).random_raw(-(-count // 2)).view(np.int8)[: 4 * count]
-    sums = drawn.reshape(4, count).sum(axis=0, dtype=np.int16) + np.int16(2)  # mean of a byte: -1/2
+    sums = drawn.reshape(4, count).sum(axis=0, dtype=np.int16, initial=2)  # a byte has -1/2
     grain = np.multiply(sums, _OF_FOUR_BYTES, dtype=np.float32)
     return as_image(grain.reshape(height, width, channels)).to(like.device)
 

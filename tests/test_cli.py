@@ -75,7 +75,7 @@ def ffmpegs():
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [
-        ({}, "20000 None"),
+        ({}, "30000 None"),
         ({"GOMP_SPINCOUNT": "7"}, "7 None"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "None ACTIVE"),
     ],

@@ -85,7 +85,7 @@ def test_a_zoom_frame_against_its_bare_passes(compare):
 
 
 def test_two_renders_at_once_against_one(compare, tmp_path):
-    """Each on all threads: shared fairly, they take two or three times as long as one."""
+    """Each on all threads: shared fairly, they take two to four times as long as one."""
 
     def renders(count: int) -> None:
         running = [
