@@ -80,14 +80,15 @@ def pull(
 ) -> Tensor:
     """Move the mean and spread of `image` in CIELAB towards `anchor`'s by the share `strength`.
 
-    Convention: image [1, 3, H, W] in 0..1; `strength` 0 leaves it, 1 gives it the anchor's
+    Convention: image [1, 3, H, W] float32 in 0..1; `strength` 0 leaves it, 1 gives it the anchor's
     statistics (Reinhard et al. 2001, "Color transfer between images", there in another opponent
     space). A spread is never stretched: a flat picture stays flat. The result is clamped. Places
     count in its statistics by their `shares`, as in `ColorStatistics.of`.
 
     Each colour would have a move of its own. What is done to the picture is the affine map of RGB
-    that is nearest to them over a sample of it: a tenth off on average, with the same mean, in a
-    small part of the time. In a feedback loop what it misses is measured again in the next frame.
+    that is nearest to them over a sample of it: a tenth off on average where no colour leaves sRGB
+    on its way (single saturated ones then up to 0.16), in a small part of the time. In a feedback
+    loop what it misses is measured again in the next frame.
     """
     if strength == 0:
         return image
@@ -105,12 +106,13 @@ def _nearest_affine(pixels: Floats, moves: Floats, weights: Floats) -> Floats:
     """`[3, 4]`: by least squares what each colour becomes that is moved like those of a sample.
 
     Along colours that hardly vary nothing is known of what is beside them, and they move as one.
+    (For that the moves must have no mean: what rounding leaves of it would be taken for a slope.)
     """
     center, shift = weights @ pixels, weights @ moves
     around = pixels - center
     weighted = around.T * weights
     varied = weighted @ around + _SLIGHT * np.eye(3, dtype=np.float32)
-    _, slope = cv2.solve(varied, weighted @ moves, flags=cv2.DECOMP_CHOLESKY)
+    _, slope = cv2.solve(varied, weighted @ (moves - shift), flags=cv2.DECOMP_CHOLESKY)
     affine = np.empty((3, 4))
     affine[:, :3], affine[:, 3] = np.eye(3) + slope.T, shift - center @ slope
     return affine
@@ -132,7 +134,8 @@ def with_shoulders(image: Tensor) -> Tensor:
     """The picture with its ends bent like film's: nothing reaches 0 or 1, however often repeated.
 
     Values within `_SHOULDER` of an end run into it along an exponential of the same slope; the rest
-    stays as it is. Without it a picture that feeds on itself piles up at both ends.
+    stays as it is, but for rounding. Without it a picture that feeds on itself piles up at both
+    ends.
     """
     # Such an end is what an exponential linear unit has (Barron 2017, CELU).
     below = F.celu((1 - _SHOULDER) - image, _SHOULDER, inplace=True)

@@ -98,6 +98,19 @@ def test_a_flat_picture_stays_flat_and_in_range(image):
     assert 0 <= float(pulled.min()) <= float(pulled.max()) <= 1
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 2e-3])
+def test_a_logo_on_a_nearly_flat_picture_moves_as_the_rest_does(noise):
+    """No pixel of it is in the sample: what rounding leaves there must not be taken for a slope."""
+    grains = torch.randn(1, 3, 720, 1280, generator=torch.Generator().manual_seed(0))
+    image = 0.9 + noise * grains
+    image[..., 301:314, 301:314] = torch.tensor([0.8, 0.1, 0.1])[None, :, None, None]
+    own = statistics(image)
+    lighter = ColorStatistics((own.mean[0] + 5, *own.mean[1:]), own.spread)
+    moved = (pull(image, lighter, 1.0) - image)[0, :, 301:314, 301:314]
+    assert float(moved.min()) > 0
+    assert float(moved.max()) < 0.15
+
+
 def test_the_result_stays_within_0_and_1():
     pulled = pull(random_image(0), statistics(random_image(1) ** 6), 1)
     assert 0 <= float(pulled.min()) <= float(pulled.max()) <= 1
@@ -126,6 +139,15 @@ def test_the_affine_map_is_near_to_what_each_colour_would_become(strength):
         error, move = pull(image, anchor, strength) - exact, exact - image
         assert float(error.abs().mean()) < 0.15 * float(move.abs().mean())
         assert float(error.mean().abs()) < 0.002
+
+
+@pytest.mark.parametrize("color", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)])
+def test_a_pure_colour_among_others_stays_near_to_what_it_would_become(color):
+    image = colored(4)
+    image[..., 10:30, 10:30] = patch(*color)
+    anchor = statistics(0.35 + 0.3 * colored(14))
+    error = pull(image, anchor, 0.2) - exactly_pulled(image, anchor, 0.2)
+    assert float(error.abs().max()) < 0.16
 
 
 def test_pulled_again_and_again_a_picture_gets_where_it_is_pulled_to():
