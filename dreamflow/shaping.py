@@ -4,15 +4,13 @@ A plain gradient is noise with a few spots in it. It is blurred, evened out over
 reduced in colour and capped, in this order: so a dream comes up everywhere, in natural colours.
 """
 
-from functools import cache
-
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow.filters import blur_pixels, gaussian_blur
+from dreamflow.filters import blur_pixels, for_channels, gaussian_blur
 from dreamflow.pixels import as_image, as_pixels
 from dreamflow.settings import Dream
 
@@ -20,9 +18,9 @@ _CELL = 8
 """Pixels a side of the cells in which the gradient's strength is averaged."""
 _EVERY = _CELL // 2
 """Pixels from one to the next of those that are averaged in a cell: four tell as much as all."""
-_BAND_PIXELS = 1 << 16
-"""Mixed at once, so that what comes in between stays small and near."""
-_TINY = float(np.finfo(np.float32).tiny)
+_BAND_PIXELS, _LEAST_BAND = 1 << 16, 4
+"""Mixed at once, so that what comes in between stays small and near; but so many rows of cells, as
+two more are enlarged with them."""
 _THIRDS = np.full((1, 3), 1 / 3, np.float32)
 
 
@@ -31,24 +29,23 @@ def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
 
     Convention: gradient `[1, 3, H, W]`; it stays as it is, and the result is of the same form.
     """
-    smooth, even = settings.smoothing > 0, settings.spread > 0
-    if gradient.device.type != "cpu":
-        blurred = cascaded_blur(gradient, settings.smoothing) if smooth else gradient.clone()
-        cells = evening(blurred, settings.spread) if even else None
-        return mix_and_cap(blurred, cells, settings.chroma, settings.limit)
-    pixels = as_pixels(gradient)
-    pixels = _blurred(pixels, settings.smoothing) if smooth else pixels.copy()
-    cells = _cells(pixels[::_EVERY, ::_EVERY], settings.spread) if even else None
-    _mix(pixels, cells, settings.chroma)
-    _cap(pixels, settings.limit)
-    return as_image(pixels)
+    smooth = settings.smoothing > 0
+    blurred = cascaded_blur(gradient, settings.smoothing) if smooth else gradient.clone()
+    cells = evening(blurred, settings.spread) if settings.spread > 0 else None
+    return mix_and_cap(blurred, cells, settings.chroma, settings.limit)
 
 
 def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
-    """Mean of two blurs, at half and at twice `sigma`: keeps fine strokes beside broad ones."""
-    if gradient.device.type == "cpu":
-        return as_image(_blurred(as_pixels(gradient), sigma))
-    return gaussian_blur(gradient, sigma / 2).lerp_(gaussian_blur(gradient, sigma * 2), 0.5)
+    """Mean of two blurs, at half and at twice `sigma`: keeps fine strokes beside broad ones.
+
+    (In a pyramid the broad one takes half the time, but what comes out of it hangs on its grid: a
+    street scene flickers by a thirtieth more and is an eighth fainter.)
+    """
+    if gradient.device.type != "cpu":
+        return gaussian_blur(gradient, sigma / 2).lerp_(gaussian_blur(gradient, sigma * 2), 0.5)
+    pixels = as_pixels(gradient)
+    fine, broad = blur_pixels(pixels, sigma / 2), blur_pixels(pixels, sigma * 2)
+    return as_image(cv2.addWeighted(fine, 0.5, broad, 0.5, 0, dst=fine))
 
 
 def evening(gradient: Tensor, spread: float) -> Tensor:
@@ -60,7 +57,15 @@ def evening(gradient: Tensor, spread: float) -> Tensor:
     that one spot eats the picture; this lets fainter places grow too. (Google's notebook evens out
     the scales of a gradient in a Laplacian pyramid; this evens out its places.)
     """
-    return as_image(_cells(as_pixels(gradient, _EVERY), spread)).to(gradient.device)
+    sample = np.abs(as_pixels(gradient, _EVERY))
+    height, width = ((side + 1) // 2 for side in sample.shape[:2])
+    border = (0, 2 * height - sample.shape[0], 0, 2 * width - sample.shape[1])
+    pairs = cv2.copyMakeBorder(sample, *border, cv2.BORDER_REPLICATE)
+    means = cv2.resize(pairs, (width, height), interpolation=cv2.INTER_AREA)
+    sizes = cv2.transform(means, _THIRDS)
+    around = blur_pixels(sizes, max(height, width) / 14)
+    floor = max(cv2.mean(sizes)[0] / 10, torch.finfo(torch.float32).tiny)  # flat places stay flat
+    return as_image((around + floor) ** -spread).to(gradient.device)
 
 
 def mix_and_cap(gradient: Tensor, cells: Tensor | None, chroma: float, limit: float) -> Tensor:
@@ -71,10 +76,7 @@ def mix_and_cap(gradient: Tensor, cells: Tensor | None, chroma: float, limit: fl
     Works in place, and without another picture in memory, where the gradient lies pixel by pixel.
     """
     if gradient.device.type == "cpu":
-        pixels = as_pixels(gradient)
-        _mix(pixels, None if cells is None else as_pixels(cells), chroma)
-        _cap(pixels, limit)
-        return as_image(pixels)
+        return as_image(_mixed_and_capped(as_pixels(gradient), cells, chroma, limit))
     if cells is not None:
         factor = F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)
         gradient.mul_(factor[..., : gradient.shape[-2], : gradient.shape[-1]])
@@ -86,48 +88,23 @@ def mix_and_cap(gradient: Tensor, cells: Tensor | None, chroma: float, limit: fl
     return gradient
 
 
-def mean_size(gradient: Tensor) -> float:
-    """The mean absolute value; on the CPU without a copy where the gradient lies pixel by pixel."""
-    if gradient.device.type == "cpu":
-        return _mean_size(as_pixels(gradient))
-    rows = torch.linalg.vector_norm(gradient, 1, dim=(1, 3), dtype=torch.float32)
-    return float(rows.mean()) / (gradient.shape[1] * gradient.shape[3])
-
-
-def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    # In a pyramid the broad one takes half the time, but a street scene flickers by a thirtieth
-    # more and comes out an eighth fainter: what a pyramid makes of a place hangs on its grid.
-    fine, broad = blur_pixels(pixels, sigma / 2), blur_pixels(pixels, sigma * 2)
-    return cv2.addWeighted(fine, 0.5, broad, 0.5, 0, dst=fine)
-
-
-def _cells(sample: np.ndarray, spread: float) -> np.ndarray:
-    """`[h, w]`, of a gradient's every `_EVERY`th pixel."""
-    height, width = ((side + 1) // 2 for side in sample.shape[:2])
-    border = (0, 2 * height - sample.shape[0], 0, 2 * width - sample.shape[1])
-    pairs = cv2.copyMakeBorder(np.abs(sample), *border, cv2.BORDER_REPLICATE)
-    means = cv2.resize(pairs, (width, height), interpolation=cv2.INTER_AREA)
-    sizes = cv2.transform(means, _THIRDS)
-    around = blur_pixels(sizes, max(height, width) / 14)
-    floor = max(cv2.mean(sizes)[0] / 10, _TINY)  # flat places stay flat
-    return (around + floor) ** -spread
-
-
-def _mix(pixels: np.ndarray, cells: np.ndarray | None, chroma: float) -> None:
-    factors = None if cells is None else cv2.merge([cells] * 3)
-    rows = max(1, _BAND_PIXELS // pixels.shape[1] // _CELL) * _CELL
+def _mixed_and_capped(
+    pixels: np.ndarray, cells: Tensor | None, chroma: float, limit: float
+) -> np.ndarray:
+    factors = None if cells is None else as_pixels(for_channels(cells))
+    mix = np.eye(3) * chroma + (1 - chroma) / 3
+    rows = max(_LEAST_BAND, _BAND_PIXELS // pixels.shape[1] // _CELL) * _CELL
     for top in range(0, len(pixels), rows):
         band = pixels[top : top + rows]
-        mixed = band if chroma == 1 else cv2.transform(band, _grey_and_color(chroma))
+        mixed = band if chroma == 1 else cv2.transform(band, mix)
         if factors is not None:
-            cv2.multiply(mixed, _enlarged(factors, top, band.shape[:2]), dst=band)
+            np.multiply(mixed, _enlarged(factors, top, band.shape[:2]), out=band)
         elif mixed is not band:
             band[:] = mixed
-
-
-@cache
-def _grey_and_color(chroma: float) -> np.ndarray:
-    return np.eye(3) * chroma + (1 - chroma) / 3
+    if limit > 0:
+        cap = limit * _mean_size(pixels)
+        np.clip(pixels, -cap, cap, out=pixels)
+    return pixels
 
 
 def _enlarged(cells: np.ndarray, top: int, size: tuple[int, int]) -> np.ndarray:
@@ -139,10 +116,12 @@ def _enlarged(cells: np.ndarray, top: int, size: tuple[int, int]) -> np.ndarray:
     return pixels[above : above + size[0], : size[1]]
 
 
-def _cap(pixels: np.ndarray, limit: float) -> None:
-    if limit > 0:
-        cap = limit * _mean_size(pixels)
-        np.clip(pixels, -cap, cap, out=pixels)
+def mean_size(gradient: Tensor) -> float:
+    """The mean absolute value; on the CPU without a copy where the gradient lies pixel by pixel."""
+    if gradient.device.type == "cpu":
+        return _mean_size(as_pixels(gradient))
+    rows = torch.linalg.vector_norm(gradient, 1, dim=(1, 3), dtype=torch.float32)
+    return float(rows.mean()) / (gradient.shape[1] * gradient.shape[3])
 
 
 def _mean_size(pixels: np.ndarray) -> float:
