@@ -24,7 +24,7 @@ def as_pixels(image: Tensor, every: int = 1) -> np.ndarray:
 def as_image(pixels: np.ndarray) -> Tensor:
     """`[H, W, C]`, or `[H, W]` as OpenCV leaves a single channel -> `[1, C, H, W]`, shared."""
     height, width = pixels.shape[:2]
-    return torch.from_numpy(pixels.reshape(height, width, -1).transpose(2, 0, 1)[None])
+    return torch.from_numpy(pixels.reshape(1, height, width, -1).transpose(0, 3, 1, 2))
 
 
 def as_levels(image: Tensor) -> np.ndarray:
