@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -28,6 +29,7 @@ from commands import (
 )
 from tiny import make_preset
 
+import dreamflow
 from dreamflow import networks
 from dreamflow.job import VideoRequest, render_video
 from dreamflow.job_folder import folder_of, is_placed
@@ -355,6 +357,16 @@ def test_row_31_a_changed_input_is_refused(faulty, film, stopped):
     told = faulty.video(other, "-o", "out.mp4")
     assert told.code == 78
     assert "the input is another" in error_line(told.err)
+
+
+def test_row_31_a_job_of_the_version_before_is_refused(faulty, film, stopped):
+    """What it dreamt, and what it left between two frames, may be of another form."""
+    path = stopped / "fingerprint.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "dreamflow": "0.1.0"}))
+    told = faulty.video(film, "-o", "out.mp4")
+    assert told.code == 78
+    assert f"dreamflow was 0.1.0, is {dreamflow.__version__}" in error_line(told.err)
 
 
 def test_row_31_changed_weights_are_refused(faulty, film, stopped):
