@@ -22,6 +22,7 @@ _BAND_PIXELS, _LEAST_BAND = 1 << 16, 4
 """Mixed at once, so that what comes in between stays small and near; but so many rows of cells, as
 two more are enlarged with them."""
 _THIRDS = np.full((1, 3), 1 / 3, np.float32)
+_COLOR, _GREY = np.eye(3), np.full((3, 3), 1 / 3)
 
 
 def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
@@ -92,7 +93,7 @@ def _mixed_and_capped(
     pixels: np.ndarray, cells: Tensor | None, chroma: float, limit: float
 ) -> np.ndarray:
     factors = None if cells is None else as_pixels(for_channels(cells))
-    mix = np.eye(3) * chroma + (1 - chroma) / 3
+    mix = chroma * _COLOR + (1 - chroma) * _GREY
     rows = max(_LEAST_BAND, _BAND_PIXELS // pixels.shape[1] // _CELL) * _CELL
     for top in range(0, len(pixels), rows):
         band = pixels[top : top + rows]
