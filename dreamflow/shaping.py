@@ -21,7 +21,6 @@ _EVERY = _CELL // 2
 _BAND_PIXELS, _LEAST_BAND = 1 << 16, 4
 """Mixed at once, so that what comes in between stays small and near; but so many rows of cells, as
 two more are enlarged with them."""
-_THIRDS = np.full((1, 3), 1 / 3, np.float32)
 _COLOR, _GREY = np.eye(3), np.full((3, 3), 1 / 3)
 
 
@@ -63,7 +62,7 @@ def evening(gradient: Tensor, spread: float) -> Tensor:
     border = (0, 2 * height - sample.shape[0], 0, 2 * width - sample.shape[1])
     pairs = cv2.copyMakeBorder(sample, *border, cv2.BORDER_REPLICATE)
     means = cv2.resize(pairs, (width, height), interpolation=cv2.INTER_AREA)
-    sizes = cv2.transform(means, _THIRDS)
+    sizes = cv2.transform(means, _GREY[:1])
     around = blur_pixels(sizes, max(height, width) / 14)
     floor = max(cv2.mean(sizes)[0] / 10, torch.finfo(torch.float32).tiny)  # flat places stay flat
     return as_image((around + floor) ** -spread).to(gradient.device)
