@@ -86,9 +86,10 @@ def pull(
     count in its statistics by their `shares`, as in `ColorStatistics.of`.
 
     Each colour would have a move of its own. What is done to the picture is the affine map of RGB
-    that is nearest to them over a sample of it: a tenth off on average where no colour leaves sRGB
-    on its way (single saturated ones then up to 0.16), in a small part of the time. In a feedback
-    loop what it misses is measured again in the next frame.
+    that is nearest to them over a sample of it, in a small part of the time: a tenth off on average
+    where no colour leaves sRGB on its way, single saturated ones by up to 0.16. What no pixel of
+    the sample is like may be further off. In a feedback loop what the map misses is measured again
+    in the next frame.
     """
     if strength == 0:
         return image

@@ -550,7 +550,7 @@ def roll(image: Tensor, shift: tuple[int, int]) -> Tensor:
 
 def _rolled(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     """Its four pieces copied once each: torch copies all of it for each direction, and NumPy's own
-    takes a fifth longer between two passes.
+    takes a fifth to a half longer between two passes.
     """
     height, width = pixels.shape[:2]
     down, right = down % height, right % width
