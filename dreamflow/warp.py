@@ -44,8 +44,7 @@ def shrink(picture: Tensor, size: tuple[int, int]) -> Tensor:
         return resize(picture, size).clamp_(0, 1)
     levels = as_image(as_levels(picture))
     small = F.interpolate(levels, size, mode="bicubic", align_corners=False, antialias=True)
-    planes = list(small[0].numpy())  # torch takes five times as long to lay them pixel by pixel
-    return as_image(cv2.merge(planes)).div(255)
+    return small.div(255)
 
 
 def backward(image: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
