@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamflow.filters import blur_pixels, for_channels, gaussian_blur
+from dreamflow.filters import blur_pixels, gaussian_blur
 from dreamflow.pixels import as_image, as_pixels
 from dreamflow.settings import Dream
 
@@ -22,6 +22,7 @@ _BAND_PIXELS, _LEAST_BAND = 1 << 16, 4
 """Mixed at once, so that what comes in between stays small and near; but so many rows of cells, as
 two more are enlarged with them."""
 _COLOR, _GREY = np.eye(3), np.full((3, 3), 1 / 3)
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def shape_gradient(gradient: Tensor, settings: Dream) -> Tensor:
@@ -48,27 +49,27 @@ def cascaded_blur(gradient: Tensor, sigma: float) -> Tensor:
     return as_image(cv2.addWeighted(fine, 0.5, broad, 0.5, 0, dst=fine))
 
 
-def evening(gradient: Tensor, spread: float) -> Tensor:
+def evening(gradient: Tensor, spread: float) -> np.ndarray:
     """What to multiply the gradient with so that the dream covers the picture evenly.
 
-    Returns a number for each cell of `_CELL` pixels a side, `[1, 1, h, w]`: the mean absolute value
-    around it to the power of `-spread`. "Around" is a Gaussian of a fourteenth of the long side,
-    the size of a face in the picture. A plain gradient is largest where the layer already fires, so
-    that one spot eats the picture; this lets fainter places grow too. (Google's notebook evens out
-    the scales of a gradient in a Laplacian pyramid; this evens out its places.)
+    Returns a number for each cell of `_CELL` pixels a side, for three channels, `[h, w, 3]`: the
+    mean absolute value around it to the power of `-spread`. "Around" is a Gaussian of a fourteenth
+    of the long side, the size of a face in the picture. A plain gradient is largest where the layer
+    already fires, so that one spot eats the picture; this lets fainter places grow too. (Google's
+    notebook evens out the scales of a gradient in a Laplacian pyramid; this evens out its places.)
     """
     sample = np.abs(as_pixels(gradient, _EVERY))
     height, width = ((side + 1) // 2 for side in sample.shape[:2])
     border = (0, 2 * height - sample.shape[0], 0, 2 * width - sample.shape[1])
     pairs = cv2.copyMakeBorder(sample, *border, cv2.BORDER_REPLICATE)
     means = cv2.resize(pairs, (width, height), interpolation=cv2.INTER_AREA)
-    sizes = cv2.transform(means, _GREY[:1])
+    sizes = cv2.transform(means, _GREY)
     around = blur_pixels(sizes, max(height, width) / 14)
-    floor = max(cv2.mean(sizes)[0] / 10, torch.finfo(torch.float32).tiny)  # flat places stay flat
-    return as_image((around + floor) ** -spread).to(gradient.device)
+    floor = max(cv2.mean(sizes)[0] / 10, _TINY)  # flat places stay flat
+    return (around + floor) ** -spread
 
 
-def mix_and_cap(gradient: Tensor, cells: Tensor | None, chroma: float, limit: float) -> Tensor:
+def mix_and_cap(gradient: Tensor, cells: np.ndarray | None, chroma: float, limit: float) -> Tensor:
     """The gradient evened out by `cells` (see `evening`), the share `chroma` of its colour, all of
     its grey (the mean of the channels), and no value over `limit` times its mean absolute one (0:
     any).
@@ -76,34 +77,30 @@ def mix_and_cap(gradient: Tensor, cells: Tensor | None, chroma: float, limit: fl
     Works in place, and without another picture in memory, where the gradient lies pixel by pixel.
     """
     if gradient.device.type == "cpu":
-        return as_image(_mixed_and_capped(as_pixels(gradient), cells, chroma, limit))
-    if cells is not None:
-        factor = F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)
-        gradient.mul_(factor[..., : gradient.shape[-2], : gradient.shape[-1]])
-    if chroma != 1:
-        gradient.lerp_(gradient.mean(dim=1, keepdim=True), 1 - chroma)
+        gradient = as_image(_mixed(as_pixels(gradient), cells, chroma))
+    else:
+        if cells is not None:
+            few = as_image(cells).to(gradient.device)
+            factor = F.interpolate(few, scale_factor=_CELL, mode="bilinear", align_corners=False)
+            gradient.mul_(factor[..., : gradient.shape[-2], : gradient.shape[-1]])
+        if chroma != 1:
+            gradient.lerp_(gradient.mean(dim=1, keepdim=True), 1 - chroma)
     if limit > 0:
         cap = limit * mean_size(gradient)  # a number: with a tensor as bound it takes 9x the time
         gradient.clamp_(-cap, cap)
     return gradient
 
 
-def _mixed_and_capped(
-    pixels: np.ndarray, cells: Tensor | None, chroma: float, limit: float
-) -> np.ndarray:
-    factors = None if cells is None else as_pixels(for_channels(cells))
+def _mixed(pixels: np.ndarray, cells: np.ndarray | None, chroma: float) -> np.ndarray:
     mix = chroma * _COLOR + (1 - chroma) * _GREY
     rows = max(_LEAST_BAND, _BAND_PIXELS // pixels.shape[1] // _CELL) * _CELL
     for top in range(0, len(pixels), rows):
         band = pixels[top : top + rows]
         mixed = band if chroma == 1 else cv2.transform(band, mix)
-        if factors is not None:
-            np.multiply(mixed, _enlarged(factors, top, band.shape[:2]), out=band)
+        if cells is not None:
+            np.multiply(mixed, _enlarged(cells, top, band.shape[:2]), out=band)
         elif mixed is not band:
             band[:] = mixed
-    if limit > 0:
-        cap = limit * _mean_size(pixels)
-        np.clip(pixels, -cap, cap, out=pixels)
     return pixels
 
 
@@ -119,10 +116,6 @@ def _enlarged(cells: np.ndarray, top: int, size: tuple[int, int]) -> np.ndarray:
 def mean_size(gradient: Tensor) -> float:
     """The mean absolute value; on the CPU without a copy where the gradient lies pixel by pixel."""
     if gradient.device.type == "cpu":
-        return _mean_size(as_pixels(gradient))
+        return cv2.norm(as_pixels(gradient), cv2.NORM_L1) / gradient.numel()
     rows = torch.linalg.vector_norm(gradient, 1, dim=(1, 3), dtype=torch.float32)
     return float(rows.mean()) / (gradient.shape[1] * gradient.shape[3])
-
-
-def _mean_size(pixels: np.ndarray) -> float:
-    return cv2.norm(pixels, cv2.NORM_L1) / pixels.size

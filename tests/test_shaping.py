@@ -83,7 +83,8 @@ def test_mixing_and_capping_work_in_the_gradients_own_memory(chroma, even):
     cells = shaping.evening(gradient, 0.6) if even else None
     wanted = gradient.double()
     if cells is not None:
-        factor = F.interpolate(cells, scale_factor=8, mode="bilinear", align_corners=False)
+        few = torch.from_numpy(cells).permute(2, 0, 1)[None]
+        factor = F.interpolate(few, scale_factor=8, mode="bilinear", align_corners=False)
         wanted *= factor[..., :150, :90]
     wanted = torch.lerp(wanted.mean(1, keepdim=True).expand_as(wanted), wanted, chroma)
     cap = 2 * float(wanted.abs().mean())
