@@ -139,7 +139,7 @@ def dream(
     }
     for octave, size in octaves:
         base = warp.shrink(whole, size)
-        dreamed = base if detail is None else warp.resize(detail, size).add_(base)
+        dreamed = base if detail is None else warp.resize(detail, size).add_(base).clamp_(0, 1)
         here = objectives.at_octave(terms, octave)
         harder = effort.at(octave, dreamed)
         if here and settings.steps and octave >= effort.finest:
@@ -153,8 +153,8 @@ def dream(
                 dreamed, extractor, here, settings, key, shifts[octave], named, view, mask, harder
             )
         detail = dreamed - base if octave else None  # nobody needs that of the full size
-    dreamed = dreamed[..., :height, :width].clamp(0, 1)  # the last octave is the full size
-    return masks.kept(mask, image, dreamed)
+    # The last octave is the full size.
+    return masks.kept(mask, image, dreamed[..., :height, :width])
 
 
 def _dream_octave(
