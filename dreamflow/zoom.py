@@ -234,7 +234,8 @@ def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
     _, channels, height, width = like.shape
     count, line = height * width * channels, _line_of_grain()
     key = np.random.SeedSequence((engine.preset.seed, index, purpose))
-    begin = int(key.generate_state(1)[0]) % max(1, len(line) - count)
+    places = len(line) - count
+    begin = int(key.generate_state(1)[0]) % (places if places > 0 else len(line))
     stretch = line[begin : begin + count]
     if len(stretch) < count:
         stretch = np.resize(np.roll(line, -begin), count)  # begun again as often as needed

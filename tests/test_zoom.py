@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import make_engine, make_preset, texture
 
-from dreamflow import preset
+from dreamflow import preset, zoom
 from dreamflow.color import ColorStatistics
 from dreamflow.frames import to_array, to_image
 from dreamflow.zoom import render_loop, render_zoom
@@ -260,3 +260,41 @@ def test_curves_of_an_endless_zoom_begin_again_after_their_period(seed):
     watched = Watched(**{name: getattr(engine, name) for name in engine.__dataclass_fields__})
     list(islice(render_zoom(seed, watched, period=3), 7))
     assert asked == [0, 1, 2, 0, 1, 2, 0]
+
+
+def grain(index, size=(36, 48), noise_seed=0, purpose=1):
+    engine = engine_of(seed=noise_seed)
+    return zoom._grain(engine, torch.empty(1, 3, *size), index, purpose)
+
+
+SIZES = pytest.mark.parametrize("size", [(180, 320), (1200, 1300)], ids=["small", "over the line"])
+"""The line that grain is taken from is shorter than the latter."""
+
+
+@SIZES
+def test_grain_is_that_of_its_frame_seed_and_purpose(size):
+    first = grain(5, size)
+    assert torch.equal(grain(5, size), first)
+    for other in (grain(6, size), grain(5, size, noise_seed=1), grain(5, size, purpose=2)):
+        assert abs(float((other * first).mean())) < 0.02
+
+
+@SIZES
+def test_grain_is_even_noise_in_a_picture_of_any_size(size):
+    for index in range(3):
+        drawn = grain(index, size)
+        assert drawn.shape == (1, 3, *size)
+        assert float(drawn.mean()) == pytest.approx(0, abs=0.02)
+        assert float(drawn.std()) == pytest.approx(1, abs=0.02)
+        assert float(drawn.abs().max()) > 3
+        for way in ((0, 1), (1, 0)):  # neighbours have nothing to do with each other
+            beside = torch.roll(drawn, way, dims=(2, 3))
+            assert abs(float((drawn * beside).mean())) < 0.02
+
+
+def test_rendering_leaves_the_line_of_grain_as_it_is(seed):
+    before = zoom._line_of_grain().copy()
+    images(seed, engine_of(feedback={"noise": 0.1}), 3)
+    outpainted = {**DIVING, "zoom": 0.9, "border": "outpaint"}
+    images(seed, engine_of(camera=outpainted, feedback={"noise": 0.1}), 3)
+    assert np.array_equal(zoom._line_of_grain(), before)
