@@ -234,11 +234,11 @@ def _grain(engine: Engine, like: Tensor, index: int, purpose: int) -> Tensor:
     _, channels, height, width = like.shape
     count, line = height * width * channels, _line_of_grain()
     key = np.random.SeedSequence((engine.preset.seed, index, purpose))
-    places = len(line) - count
-    begin = int(key.generate_state(1)[0]) % (places if places > 0 else len(line))
+    begin = int(key.generate_state(1)[0]) % len(line)
     stretch = line[begin : begin + count]
-    if len(stretch) < count:
-        stretch = np.resize(np.roll(line, -begin), count)  # begun again as often as needed
+    if len(stretch) < count:  # round and round
+        whole, rest = divmod(count - len(stretch), len(line))
+        stretch = np.concatenate((stretch, *[line] * whole, line[:rest]))
     return as_image(stretch.reshape(height, width, channels)).to(like.device)
 
 
