@@ -98,7 +98,7 @@ def pull(
     mean, spread = _moments(lab, weights)
     gain = 1 - strength + strength * np.minimum(anchor.spread / np.maximum(spread, 1e-3), 1)
     offset = mean + strength * (anchor.mean - mean) - gain * mean
-    # Both ways back are OpenCV's, whose tables are off by a level at places.
+    # Both ways back are OpenCV's, whose tables are off by up to a level and a half at places.
     moves = to_rgb(lab * np.float32(gain) + np.float32(offset)) - to_rgb(lab)
     return _mapped(image, _nearest_affine(pixels, moves, weights)).clamp_(0, 1)
 

@@ -324,6 +324,7 @@ def test_row_06_no_room_for_the_journal(faulty, film, uninterrupted, stopped):
 def test_row_08_the_second_of_two_says_who_is_running(faulty, film):
     first = faulty.start_video(film, "-o", "out.mp4")
     wait_for(first, "frame")
+    first.send_signal(signal.SIGSTOP)  # on a busy machine it would be done before the other begins
     told = faulty.video(film, "-o", "out.mp4")
     assert told.code == 75
     assert f"is being rendered by process {first.pid} on " in error_line(told.err)
